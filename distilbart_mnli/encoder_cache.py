@@ -1,0 +1,432 @@
+"""The frozen encoder's outputs on disk: computed once for all epochs, all students of a teacher and every resumed run.
+
+With the encoder frozen and without dropout its outputs are constants of the input, and every student of one teacher
+keeps the same encoder. One pass in length order writes the states of the real tokens, without padding, in the dtype
+that the decoder's cross-attention casts them to anyway, to one memory-mapped file.
+
+    python -m distilbart_mnli.encoder_cache list
+    python -m distilbart_mnli.encoder_cache prune --older_than_days 30
+
+A cache is a folder named by a digest of everything that decides its bits: encoder weights and configuration, token ids
+(so: tokenizer, texts and length), dtype, attention implementation, kind of device, versions of torch and transformers.
+Nothing of it is a path, so a moved folder still hits.
+
+    <key>/states.bin   [tokens, d_model], row i at offsets[i] of the tokenised split
+    <key>/crc.bin      uint32 [rows], CRC-32 of every row's bytes, taken before they were written
+    <key>/meta.json    sizes and origin; present in a whole cache only
+
+While it is built it is `<key>.partial` with one byte a batch in done.bin, so a killed build goes on where it was; the
+rename comes last. Batches are cut independently of the number of processes, so their bits do not depend on it.
+"""
+
+import argparse
+import contextlib
+import datetime
+import fcntl
+import json
+import logging
+import os
+import shutil
+import sys
+import time
+import warnings
+import zlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from tqdm import tqdm
+
+from distilbart_mnli.batching import TokenizedSplit, digest_of
+from distilbart_mnli.errors import InputError, RunError, run_command
+from distilbart_mnli.modeling import ShortCutBart
+
+logger = logging.getLogger(__name__)
+
+VERSION = 1
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+# Padded tokens of one encoder batch: enough to fill the device, little enough for its activations.
+BATCH_TOKENS = {"cpu": 4096, "cuda": 65536}
+FLUSH_SECONDS = 20.0  # at most so much of a killed build is done again
+CHECK_ROWS = 1024  # rows whose CRC is checked when a cache is opened, spread over the whole file
+FREE_DISK_SHARE = 0.8
+
+
+def default_folder() -> Path:
+    """distilbart_mnli/encoder in the user's cache folder."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "distilbart_mnli" / "encoder"
+
+
+def encoder_digest(model: ShortCutBart) -> str:
+    """SHA-256 of the encoder's weights and of the configuration that its arithmetic depends on."""
+    names = "d_model encoder_attention_heads encoder_layers activation_function scale_embedding pad_token_id".split()
+    config = json.dumps({name: getattr(model.config, name) for name in names})
+    tensors = sorted(model.model.encoder.state_dict().items())
+    return digest_of(config, *(part for name, t in tensors for part in (name, t.detach().cpu().float().numpy())))
+
+
+def cache_key(model: ShortCutBart, split: TokenizedSplit, dtype: str, encoder: str | None = None) -> str:
+    """The folder's name. `encoder`: encoder_digest(model), if it is known."""
+    return digest_of(
+        f"encoder-cache-{VERSION}",
+        encoder or encoder_digest(model),
+        split.digest,
+        dtype,
+        str(model.config._attn_implementation),
+        model.device.type,
+        torch.__version__,
+        transformers.__version__,
+    )[:32]
+
+
+def cache_bytes(split: TokenizedSplit, d_model: int, dtype: str) -> int:
+    """Size of states.bin."""
+    return int(split.offsets[-1]) * d_model * DTYPES[dtype].itemsize
+
+
+class EncoderCache:
+    """A whole cache, opened for reading. Calling it gathers a batch (see batching.Collator).
+
+    Raises:
+        ValueError: it is not whole, or not this split's; the message says in what.
+    """
+
+    def __init__(self, folder: Path, split: TokenizedSplit):
+        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+        self.folder, self.dtype, d_model = folder, meta["dtype"], meta["d_model"]
+        tokens, rows = int(split.offsets[-1]), len(split)
+        size = cache_bytes(split, d_model, self.dtype)
+        if (meta["rows"], meta["tokens"], meta["version"]) != (rows, tokens, VERSION):
+            raise ValueError("its meta.json is another data set's")
+        for name, expected in (("states.bin", size), ("crc.bin", 4 * rows)):
+            found = (folder / name).stat().st_size
+            if found != expected:
+                raise ValueError(f"{name} has {found} bytes instead of {expected}")
+        self._bytes = np.memmap(folder / "states.bin", np.uint8, "r")
+        width = {4: np.float32, 2: np.uint16}[DTYPES[self.dtype].itemsize]
+        with warnings.catch_warnings():
+            # "not writable": it is only ever read.
+            warnings.simplefilter("ignore", UserWarning)
+            states = torch.from_numpy(np.memmap(folder / "states.bin", width, "r", shape=(tokens, d_model)))
+        self._states = states.view(DTYPES[self.dtype])
+        self._check(split, d_model)
+        os.utime(folder / "meta.json")  # "last used" of `list` and `prune`
+
+    def _check(self, split: TokenizedSplit, d_model: int) -> None:
+        crc = np.fromfile(self.folder / "crc.bin", np.uint32)
+        token_bytes = d_model * DTYPES[self.dtype].itemsize
+        for row in np.unique(np.linspace(0, len(split) - 1, min(len(split), CHECK_ROWS)).astype(np.int64)):
+            start, end = (int(split.offsets[row + i]) * token_bytes for i in (0, 1))
+            if zlib.crc32(self._bytes[start:end]) != crc[row]:
+                raise ValueError(f"row {row} of states.bin does not have its checksum")
+
+    def __call__(self, index: np.ndarray, real: np.ndarray) -> torch.Tensor:
+        """States [batch, length, d_model] at token `index` [batch, length]; 0 where not `real`."""
+        states = self._states.index_select(0, torch.from_numpy(index.reshape(-1)))
+        states = states.view(*index.shape, -1)
+        return states.masked_fill_(torch.from_numpy(~real)[:, :, None], 0)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Whether
+
+
+def refuse_reason(size: int, folder: Path, max_gb: float, passes: float) -> str | None:
+    """Why a cache of `size` bytes is not worth building, or does not fit; None if it is and does.
+
+    Args:
+        passes: how often this run reads each example.
+    """
+    if passes <= 1:
+        return "the run reads every example at most once"
+    existing = folder
+    while not existing.exists():
+        existing = existing.parent
+    free = shutil.disk_usage(existing).free
+    needed = f"it needs {size / 1e9:.2f} GB"
+    if size > max_gb * 1e9:
+        return f"{needed}, encoder_cache_max_gb is {max_gb:g}"
+    if size > FREE_DISK_SHARE * free:
+        return f"{needed}, {free / 1e9:.2f} GB are free in {folder} (at most 80 % of it is used)"
+    return None
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Building
+
+
+@dataclass(frozen=True)
+class Builders:
+    """The processes that build one cache together: those that see its folder.
+
+    `together` is the context of one phase: it ends when every process of the run is through, and raises on all of
+    them if one failed, so that a full disk on one machine leaves none waiting.
+    """
+
+    count: int = 1
+    index: int = 0
+    together: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext
+
+
+def encoder_batches(lengths: np.ndarray, batch_tokens: int) -> list[np.ndarray]:
+    """Rows in length order, the longest first (so that a lack of memory shows at once), at most `batch_tokens` padded
+    tokens a batch. A function of the lengths alone."""
+    order = np.argsort(-lengths, kind="stable")
+    batches, start = [], 0
+    while start < len(order):
+        count = max(1, batch_tokens // int(lengths[order[start]]))
+        batches.append(order[start : start + count])
+        start += count
+    return batches
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock of one cache; another run that wants the same one waits and then finds it built."""
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            logger.info("another run builds the same encoder cache; waiting for it (%s)", path)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def open_cache(folder: Path, split: TokenizedSplit) -> EncoderCache | None:
+    """The cache in `folder` if it is whole; None, with a warning if something that is not whole is there."""
+    if not folder.exists():
+        return None
+    try:
+        return EncoderCache(folder, split)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        logger.warning("encoder cache %s is damaged (%s): it is built again", folder.name, error)
+        return None
+
+
+def build_cache(
+    model: ShortCutBart,
+    split: TokenizedSplit,
+    folder: Path,
+    dtype: str,
+    autocast: Callable[[], contextlib.AbstractContextManager],
+    builders: Builders | None = None,
+    progress: bool = False,
+    origin: str = "",
+) -> EncoderCache:
+    """Encode every row of `split` into `folder` (the cache's own, named by its key) and open it.
+
+    Args:
+        autocast: the context in which training runs the encoder.
+        builders: the processes that share the work.
+        origin: the model's name, for `list`.
+
+    Raises:
+        RunError: the disk is full, or the folder cannot be written.
+    """
+    builders = builders or Builders()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = folder.with_name(folder.name + ".partial")
+    leads = builders.index == 0
+    with contextlib.ExitStack() as held:
+        whole = None
+        with builders.together():
+            if leads:
+                held.enter_context(_locked(folder.with_name(folder.name + ".lock")))
+                whole = open_cache(folder, split)
+                if whole is None:
+                    shutil.rmtree(folder, ignore_errors=True)
+                    _lay_out(partial, split, model, dtype)
+                else:
+                    shutil.rmtree(partial, ignore_errors=True)
+        with builders.together():
+            if partial.exists():
+                _encode(model, split, partial, dtype, autocast, builders, progress)
+        with builders.together():
+            if leads and whole is None:
+                _finish(partial, folder, split, model, dtype, origin)
+    cache = open_cache(folder, split)
+    if cache is None:
+        raise RunError(f"the encoder cache {folder} was not whole after it was built; is its disk in order?")
+    return cache
+
+
+def _lay_out(partial: Path, split: TokenizedSplit, model: ShortCutBart, dtype: str) -> None:
+    """Reserve the files. A full disk shows here: later, writing to a memory map would end in SIGBUS."""
+    sizes = {
+        "states.bin": cache_bytes(split, model.config.d_model, dtype),
+        "crc.bin": 4 * len(split),
+        "done.bin": len(_batches(model, split)),
+    }
+    if partial.exists() and all(
+        (partial / n).exists() and (partial / n).stat().st_size == s for n, s in sizes.items()
+    ):
+        return
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        for name, size in sizes.items():
+            with (partial / name).open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise RunError(
+            f"encoder cache {partial.parent}: {error.strerror} while reserving {sizes['states.bin'] / 1e9:.2f} GB; "
+            "free some, set encoder_cache_dir to another disk, or cache_encoder_outputs to false"
+        ) from None
+
+
+def _batches(model: ShortCutBart, split: TokenizedSplit) -> list[np.ndarray]:
+    return encoder_batches(split.lengths, BATCH_TOKENS.get(model.device.type, BATCH_TOKENS["cpu"]))
+
+
+def _encode(
+    model: ShortCutBart,
+    split: TokenizedSplit,
+    partial: Path,
+    dtype: str,
+    autocast: Callable[[], contextlib.AbstractContextManager],
+    builders: Builders,
+    progress: bool,
+) -> None:
+    d_model, device = model.config.d_model, model.device
+    width = {4: np.float32, 2: np.uint16}[DTYPES[dtype].itemsize]
+    states = np.memmap(partial / "states.bin", width, "r+", shape=(int(split.offsets[-1]), d_model))
+    crc = np.memmap(partial / "crc.bin", np.uint32, "r+")
+    done = np.memmap(partial / "done.bin", np.uint8, "r+")
+    batches = _batches(model, split)
+    mine = [i for i in range(builders.index, len(batches), builders.count) if not done[i]]
+    tokens = sum(int(split.lengths[batches[i]].sum()) for i in mine)
+    bar = tqdm(total=tokens, desc=f"Encoding {split.name}", unit="tok", unit_scale=True, disable=not progress)
+    finished: list[int] = []
+    flushed = time.monotonic()
+
+    def flush() -> None:
+        nonlocal flushed
+        states.flush()
+        crc.flush()
+        done[finished] = 1  # only now: a batch counts when its bytes are on the disk
+        done.flush()
+        finished.clear()
+        flushed = time.monotonic()
+
+    def write(number: int, values: torch.Tensor) -> None:
+        rows = batches[number]
+        flat = values.to(DTYPES[dtype]).cpu().contiguous()
+        flat = flat.numpy() if dtype == "float32" else flat.view(torch.int16).numpy().view(np.uint16)
+        ends = np.cumsum(split.lengths[rows])
+        for row, end in zip(rows, ends, strict=True):
+            start, stop = split.offsets[row], split.offsets[row + 1]
+            values_of_row = flat[end - (stop - start) : end]
+            states[start:stop] = values_of_row
+            crc[row] = zlib.crc32(values_of_row)
+        finished.append(number)
+        bar.update(len(flat))
+
+    was_training = model.training
+    model.eval()
+    # One writer thread: the copy to the disk's cache overlaps the next batch's arithmetic; at most one is waiting.
+    with ThreadPoolExecutor(1, thread_name_prefix="encoder_cache") as writer, torch.no_grad(), bar:
+        waiting = None
+        for number in mine:
+            rows = batches[number]
+            lengths = split.lengths[rows]
+            positions = np.arange(int(lengths.max()))
+            real = positions[None, :] < lengths[:, None]
+            index = np.where(real, split.offsets[rows][:, None] + positions, split.offsets[rows][:, None])
+            ids = np.where(real, split.ids[index], model.config.pad_token_id).astype(np.int64)
+            with autocast():
+                encoded = model.encode(
+                    torch.from_numpy(ids).to(device), torch.from_numpy(real.astype(np.int64)).to(device)
+                )
+            kept = torch.from_numpy(np.flatnonzero(real.reshape(-1))).to(device)
+            values = encoded.reshape(-1, d_model).index_select(0, kept)
+            if waiting is not None:
+                waiting.result()
+                if time.monotonic() - flushed > FLUSH_SECONDS:
+                    flush()
+            waiting = writer.submit(write, number, values)
+        if waiting is not None:
+            waiting.result()
+        flush()
+    model.train(was_training)
+
+
+def _finish(partial: Path, folder: Path, split: TokenizedSplit, model: ShortCutBart, dtype: str, origin: str) -> None:
+    done = np.fromfile(partial / "done.bin", np.uint8)
+    if not done.all():
+        raise RunError(f"encoder cache {partial.name}: {int((done == 0).sum())} batches were not encoded")
+    meta = {
+        "version": VERSION,
+        "rows": len(split),
+        "tokens": int(split.offsets[-1]),
+        "d_model": model.config.d_model,
+        "dtype": dtype,
+        "split": split.name,
+        "origin": origin,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+    with (partial / "meta.json").open("w", encoding="utf-8") as file:
+        json.dump(meta, file, indent=2)
+        file.flush()
+        os.fsync(file.fileno())
+    (partial / "done.bin").unlink()
+    partial.rename(folder)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# list, prune
+
+
+def _entries(folder: Path) -> list[dict[str, Any]]:
+    entries = []
+    for path in sorted(folder.glob("*")):
+        if not path.is_dir():
+            continue
+        meta: dict[str, Any] = {"dtype": "?", "rows": "?", "split": "?", "origin": "unfinished"}
+        stamp = path
+        with contextlib.suppress(OSError, ValueError):
+            meta.update(json.loads((path / "meta.json").read_text(encoding="utf-8")))
+            stamp = path / "meta.json"
+        size = sum(file.stat().st_size for file in path.iterdir())
+        entries.append({**meta, "path": path, "size": size, "used": stamp.stat().st_mtime})
+    return entries
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m distilbart_mnli.encoder_cache",
+        description="Show or remove the encoder caches on this machine.",
+    )
+    parser.add_argument("command", choices=["list", "prune"])
+    parser.add_argument("--encoder_cache_dir", type=Path, default=default_folder())
+    parser.add_argument("--older_than_days", type=float, default=0.0, help="prune: only what was not used for so long")
+    parser.add_argument("--key", default="", help="prune: only folders whose name begins so")
+    options = parser.parse_args()
+    if not options.encoder_cache_dir.is_dir():
+        raise InputError(f"{options.encoder_cache_dir}: no such folder; no encoder cache was made here yet")
+    now, total = time.time(), 0
+    for entry in _entries(options.encoder_cache_dir):
+        days = (now - entry["used"]) / 86400
+        chosen = days >= options.older_than_days and entry["path"].name.startswith(options.key)
+        if options.command == "prune" and not chosen:
+            continue
+        total += entry["size"]
+        print(
+            f"{entry['path'].name:<40} {entry['size'] / 1e6:10.1f} MB  {entry['dtype']:<8} {entry['rows']:>7} rows  "
+            f"{entry['split']:<10} {entry['origin']}  used {days:.1f} days ago"
+        )
+        if options.command == "prune":
+            shutil.rmtree(entry["path"])
+            entry["path"].with_name(entry["path"].name.removesuffix(".partial") + ".lock").unlink(missing_ok=True)
+    print(f"{'removed' if options.command == 'prune' else 'in all'} {total / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))
