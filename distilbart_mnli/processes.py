@@ -1,0 +1,208 @@
+"""Agreement among the processes of one run, and one run per output folder.
+
+    lock = lock_output_dir(output_dir, is_main)     # held until the process ends, however it ends
+    raise_together(error)                           # one process's failure is everybody's, with one message
+    step = agree_max(step)                          # "has anyone been signalled?", in every step
+
+Processes agree through a gloo group on the CPU, never through the device: a question asked in every step must not wait
+for the GPU's queue. Functions that talk to the others say so: all processes must call them, in the same order.
+"""
+
+import fcntl
+import json
+import logging
+import os
+import socket
+import time
+import uuid
+from datetime import timedelta
+from pathlib import Path
+from typing import IO
+
+import torch
+import torch.distributed as dist
+from accelerate import PartialState
+from accelerate.utils import DistributedType
+
+from distilbart_mnli.errors import CommandError, InputError
+
+logger = logging.getLogger(__name__)
+
+# How long the others wait for one process: for its download, its encoder cache, its upload to the Hub. A process that
+# dies closes its connections, which ends the wait at once, so this may be long.
+WAITING_TIMEOUT = timedelta(days=2)
+
+# ---------------------------------------------------------------------------------------------------------------------
+# One first process per output folder
+
+
+class OutputDirLock:
+    """Held for the whole run; the kernel lets go of it when the process ends, however it ends."""
+
+    def __init__(self, path: Path, file: IO | None):
+        self.path, self._file = path, file
+        if file is not None:
+            # A forked worker inherits the lock and could outlive a killed run: it gives up its share at once.
+            os.register_at_fork(after_in_child=self._forget)
+
+    def _forget(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def release(self) -> None:
+        """Remove the file and let go. Safe to call again."""
+        if self._file is not None:
+            self.path.unlink(missing_ok=True)  # while it is still held, so that it cannot be another run's
+            self._forget()
+
+    def __enter__(self) -> "OutputDirLock":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+def lock_output_dir(output_dir: str | Path, is_main: bool) -> OutputDirLock:
+    """Lock `output_dir`/.lock on the main process (made with the folder if need be); elsewhere, a lock of nothing.
+
+    Raises:
+        InputError: another process holds it, named with its machine; or the folder cannot be written.
+    """
+    path = Path(output_dir) / ".lock"
+    if not is_main:
+        return OutputDirLock(path, None)
+    while True:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.open("a+", encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"{output_dir}: output_dir cannot be written: {error.strerror}") from error
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            file.close()
+            raise InputError(
+                f"{output_dir}: {holder} is writing to this output_dir; wait for it or choose another. If one launch "
+                "started both, its processes did not find each other: use a file of accelerate_configs/"
+            ) from error
+        except OSError as error:  # a network disk without locks: the run is still good
+            file.close()
+            warn_once(
+                f"{output_dir}: this disk has no locks ({error.strerror}); two runs in it would not notice each other"
+            )
+            return OutputDirLock(path, None)
+        if path.exists() and path.stat().st_ino == os.fstat(file.fileno()).st_ino:
+            break
+        file.close()  # the run before us removed the file between our opening and our locking it: again
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+    file.flush()
+    return OutputDirLock(path, file)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Agreement among processes, without the device
+
+_groups: dict[str, dist.ProcessGroup] = {}
+
+
+def cpu_group() -> dist.ProcessGroup | None:
+    """The gloo group on the CPU; None where there is one process. The first call must come from all processes."""
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return None
+    if "cpu" not in _groups:
+        _groups["cpu"] = dist.new_group(backend="gloo", timeout=WAITING_TIMEOUT)
+    return _groups["cpu"]
+
+
+def gather_objects(value: object) -> list:
+    """Every process's value, in the order of ranks, on every process. All processes must call it."""
+    group = cpu_group()
+    if group is None:
+        if PartialState().distributed_type == DistributedType.XLA and PartialState().num_processes > 1:
+            return _gather_on_xla(value)
+        return [value]
+    values: list = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value, group=group)
+    return values
+
+
+def agree_max(value: int) -> int:
+    """The largest of all processes' values; cheap enough for every step. All processes must call it."""
+    group = cpu_group()
+    if group is None:
+        return max(gather_objects(value))
+    number = torch.tensor(value, dtype=torch.int64)
+    dist.all_reduce(number, dist.ReduceOp.MAX, group=group)
+    return int(number)
+
+
+def wait_for_all() -> None:
+    """A barrier on the CPU that waits as long as it takes. All processes must call it."""
+    agree_max(0)
+
+
+def raise_together(error: CommandError | None) -> None:
+    """Raise on every process if any has an error. All processes must call it, each with its own error or None.
+
+    The lowest rank that has one raises it, message and all; the others raise a CommandError without a message and with
+    the same exit code, a moment later, because a launcher ends everybody as soon as one process is gone.
+    """
+    errors = gather_objects(None if error is None else (str(error), error.exit_code))
+    failed = [rank for rank, found in enumerate(errors) if found is not None]
+    if not failed:
+        return
+    if error is not None and failed[0] == PartialState().process_index:
+        raise error
+    time.sleep(1)
+    raise CommandError("", errors[failed[0]][1])
+
+
+def ranks_sharing(folder: str | Path) -> list[int]:
+    """The ranks that see the same `folder` as this one, itself included, in order. All processes must call it.
+
+    Machines without a shared disk each need their own copy of what the first process writes. Each rank puts a file
+    with a name never used before into the folder and looks for the others' by name, because a network disk may
+    answer a listing from its cache but has to ask the server about a name it has never seen.
+
+    Raises:
+        InputError: the folder cannot be written on some process; on all of them.
+    """
+    folder, rank = Path(folder), PartialState().process_index
+    token = gather_objects(uuid.uuid4().hex)[0]
+    names = [f".seen-{token}-{other}" for other in range(PartialState().num_processes)]
+    problem = None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / names[rank]).touch()
+    except OSError as error:
+        problem = InputError(f"{folder}: cannot be written on process {rank}: {error.strerror}")
+    raise_together(problem)
+    seen = [other for other, name in enumerate(names) if (folder / name).exists()]
+    wait_for_all()
+    (folder / names[rank]).unlink(missing_ok=True)
+    return seen
+
+
+def _gather_on_xla(value: object) -> list:
+    import torch_xla.core.xla_model as xm
+
+    # XLA's processes have no torch process group; its rendezvous carries bytes.
+    return [json.loads(found) for found in xm.rendezvous("gather_objects", json.dumps(value).encode())]
+
+
+def warn_once(message: str) -> None:
+    """A warning from the first process alone: before the processes have met, nobody else could hold the rest back."""
+    if os.environ.get("RANK", "0") == "0":
+        logger.warning(message)
+
+
+def spoken_once(message: str) -> CommandError:
+    """The error with its message on the first process of each machine, without one on its neighbours."""
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        return InputError(message)
+    time.sleep(1)  # see raise_together
+    return CommandError("", InputError.exit_code)
