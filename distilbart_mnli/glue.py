@@ -1,0 +1,421 @@
+"""The splits of a GLUE task, or of the user's own files, as lists of texts and label ids.
+
+    task = get_task(args)                   # --task_name MNLI, mnli, sst2, SST-2, STS-B, mnli-mm, ...
+    train = load_train(args, task)          # Split: sentence1, sentence2 (None: single texts), labels
+    for split in load_evaluation(args, task): ...
+
+Where the texts come from: `data_dir`, a folder with the task's TSV files as GLUE published them (download_glue_data.py
+makes it), or without it nyu-mll/glue on the Hub, or train_file, validation_file and test_file (tables.py says which
+formats). glue_tasks.py has the table of tasks. The label ids of a Split are positions in `task.label_names`, the order
+of the data set on the Hub. A model has an order of its own: match_labels translates by name, never by position.
+
+What a file may surprise with, and what is done:
+- a row with too few fields (QQP has some) or too many: InputError, or dropped and counted with skip_bad_rows;
+- a label that is none of the task's, SNLI's "-" for no agreement included: InputError with line and label;
+- MRPC as Microsoft published it: msr_paraphrase_train.txt, and msr_paraphrase_test.txt where there is no dev.tsv;
+- labels in test rows: read if every row has one, else the split has none (-1 on the Hub, or no such column).
+
+"mnli-mm" trains on MNLI's train.tsv and evaluates and predicts the mismatched set alone. MNLI also predicts the
+diagnostic set AX where its file is found. AX itself has no training set; it can be evaluated if diagnostic-full.tsv,
+which holds its labels, is in data_dir.
+"""
+
+import dataclasses
+import difflib
+import logging
+import math
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import datasets
+import numpy as np
+
+from distilbart_mnli.arguments import Arguments
+from distilbart_mnli.errors import HubError, InputError
+from distilbart_mnli.glue_tasks import TASKS, Source, Task
+from distilbart_mnli.tables import Columns, column_names, read_columns
+
+__all__ = [
+    "TASKS",
+    "Source",
+    "Split",
+    "Task",
+    "adopt_model_labels",
+    "get_task",
+    "hub_split",
+    "load_evaluation",
+    "load_test",
+    "load_train",
+    "match_labels",
+]
+logger = logging.getLogger(__name__)
+
+HUB_DATASET = "nyu-mll/glue"
+
+
+@dataclass
+class Split:
+    """One set of examples, in the file's order."""
+
+    name: str
+    """"train", or the set's name in the names of result files: "mnli", "mnli-mm", "cola", ..."""
+    sentence1: list[str]
+    sentence2: list[str] | None
+    """None: single texts."""
+    labels: np.ndarray | None
+    """int64 ids into task.label_names; float32 scores for regression; None for test rows without labels."""
+    source: str
+    """The file or the Hub's data set, for messages."""
+    index: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    """int64: each example's row in its file, from 0 (the default); rows dropped by skip_bad_rows are counted."""
+    submission: str = ""
+    """Test sets: name of the submission file, without .tsv."""
+
+    def __post_init__(self):
+        if not len(self.index):
+            self.index = np.arange(len(self.sentence1), dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self.sentence1)
+
+
+def get_task(args: Arguments) -> Task:
+    """The task that `task_name` names in any case and spelling, or one made for train_file and its like.
+
+    For the user's own data the label names are those found in train_file and validation_file, sorted (whole numbers by
+    value); adopt_model_labels replaces them by the model's where these cover them.
+
+    Raises:
+        InputError: an unknown task; own files that cannot be read, lack a column or have no classes.
+    """
+    if args.task_name is None:
+        return _own_task(args)
+    known = {_plain(name): task for task in TASKS.values() for name in (task.name, *task.aliases)}
+    task = known.get(_plain(args.task_name))
+    if task is None:
+        near = difflib.get_close_matches(_plain(args.task_name), known, n=1)
+        hint = f"; did you mean {known[near[0]].name}?" if near else ""
+        raise InputError(f"task_name: unknown task {args.task_name}; known: {', '.join(TASKS)}{hint}")
+    return task
+
+
+def _plain(name: str) -> str:
+    return re.sub("[^a-z0-9]", "", name.lower())
+
+
+def load_train(args: Arguments, task: Task) -> Split:
+    """The training set, or the first max_train_samples of it.
+
+    Raises:
+        InputError: the task has none; a file is missing, empty or faulty (file, line, what was expected).
+        HubError: the Hub's data set cannot be had.
+    """
+    if task.train is None:
+        raise InputError(
+            f"task {task.name} has no training set; train on MNLI, and evaluate or predict {task.name} then"
+        )
+    return _load(args, task, task.train, args.max_train_samples)
+
+
+def load_evaluation(args: Arguments, task: Task) -> list[Split]:
+    """The evaluation sets: two for MNLI (mnli, mnli-mm), one for the rest; the first max_eval_samples of each.
+
+    Raises:
+        InputError, HubError: as load_train.
+    """
+    return [_load(args, task, source, args.max_eval_samples) for source in task.evaluation]
+
+
+def load_test(args: Arguments, task: Task) -> list[Split]:
+    """The test sets, the first max_predict_samples of each; MNLI's with AX where its file is found.
+
+    Raises:
+        InputError, HubError: as load_train.
+    """
+    sources = [source for source in task.test if not (source.if_present and args.data_dir and not _find(args, source))]
+    return [_load(args, task, source, args.max_predict_samples, needs_labels=False) for source in sources]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Labels of the task and labels of the model
+
+
+def match_labels(task: Task, id2label: dict[int, str], source: str) -> np.ndarray | None:
+    """The model's label id of each of the task's labels, matched by name.
+
+    Names match whatever their case; a label may also have the name it has in GLUE's files ("0", "1"). Generic names
+    (LABEL_0, ...), which say nothing, are taken for the task's labels in the task's order.
+
+    Args:
+        task: for own data, as adopt_model_labels returned it.
+        id2label: of the model's config.
+        source: the model's name or folder, for the message.
+
+    Returns:
+        int64 [len(task.label_names)]: task label id -> model label id. None for regression.
+
+    Raises:
+        InputError: the names differ, or their number; a regression task and a model with several outputs.
+    """
+    names = [id2label[key] for key in sorted(id2label, key=int)]
+    if task.is_regression:
+        if len(names) != 1:
+            raise InputError(
+                f"{source}: task {task.name} needs a head with one output, this one has {len(names)} "
+                f"({_listed(names)}); give --reinit_classifier true to put a new one in its place"
+            )
+        return None
+    if len(names) == len(task.label_names) and _is_generic(names):
+        logger.info("%s: label names are generic; taken for %s", source, _listed(task.label_names))
+        return np.arange(len(names), dtype=np.int64)
+    for known in (task.label_names, task.file_labels):
+        for key in (str, _folded):
+            ids = {key(name): number for number, name in enumerate(names)}
+            wanted = [key(name) for name in known]
+            # One name for two labels, or one model label too many, is no match.
+            if len(ids) == len(names) == len(set(wanted)) and set(wanted) == set(ids):
+                return np.array([ids[name] for name in wanted], dtype=np.int64)
+    raise InputError(
+        f"{source}: its labels ({_listed(names)}) are not those of task {task.name} ({_listed(task.label_names)}); "
+        "give --reinit_classifier true to put a new classification head in place of its own"
+    )
+
+
+def adopt_model_labels(task: Task, id2label: dict[int, str]) -> Task:
+    """For own data: the task with the model's label names, where these cover all that are in the data.
+
+    So a file that lacks one of the model's labels, or a test file without any, still fits the model. GLUE's tasks, and
+    own tasks whose labels the model does not have, are returned as they are (match_labels then says what is wrong).
+    """
+    names = [id2label[key] for key in sorted(id2label, key=int)]
+    if not task.own_data or (task.label_names and _is_generic(names)):
+        return task
+    folded = {_folded(name): name for name in names}
+    if len(folded) != len(names) or not {_folded(name) for name in task.label_names} <= set(folded):
+        return task
+    # A label keeps the spelling it has in the data, by which its rows are read.
+    in_data = {_folded(name): name for name in task.label_names}
+    return dataclasses.replace(task, label_names=tuple(in_data.get(_folded(name), name) for name in names))
+
+
+def _folded(name: str) -> str:
+    return str(name).strip().casefold()
+
+
+def _is_generic(names: Sequence[str]) -> bool:
+    return list(names) == [f"LABEL_{number}" for number in range(len(names))]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(map(str, names[:10])) + (", ..." if names[10:] else "")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Reading
+
+
+def _load(args: Arguments, task: Task, source: Source, limit: int | None, needs_labels: bool = True) -> Split:
+    if task.own_data or args.data_dir:
+        return _load_file(args, task, source, limit, needs_labels)
+    if source.hub is None:
+        raise InputError(
+            f"{HUB_DATASET} has no labels for {task.name}; put GLUE's {source.files[0]} into a folder and name it "
+            "with --data_dir"
+        )
+    return _load_hub(args, task, source, limit, needs_labels)
+
+
+def _find(args: Arguments, source: Source) -> Path | None:
+    folder = Path(args.data_dir or "")
+    return next((folder / file for file in source.files if (folder / file).exists()), None)
+
+
+def _load_file(args: Arguments, task: Task, source: Source, limit: int | None, needs_labels: bool) -> Split:
+    path = _find(args, source)
+    if path is None:
+        raise _missing_file(args, task, source)
+    wanted = {"sentence1": task.sentence1, "sentence2": task.sentence2, "label": task.label}
+    columns = read_columns(
+        path,
+        {role: names for role, names in wanted.items() if names},
+        optional=() if needs_labels else ("label",),
+        header=None if source.has_header else source.columns,
+        limit=limit,
+        skip_bad_rows=args.skip_bad_rows,
+    )
+    texts = columns.values
+    return Split(
+        name=source.name,
+        sentence1=texts["sentence1"],
+        sentence2=texts.get("sentence2"),
+        labels=_file_labels(path, task, columns, needs_labels),
+        source=str(path),
+        index=columns.index,
+        submission=source.submission,
+    )
+
+
+def _file_labels(path: Path, task: Task, columns: Columns, needs_labels: bool) -> np.ndarray | None:
+    words = columns.values.get("label")
+    if words is None or (not needs_labels and any(word in ("", "-1") for word in words)):
+        return None
+    if task.label_range is not None:
+        return _scores(path, task.label_range, words, columns.lines)
+    ids = {word: number for number, word in enumerate(task.written_labels)}
+    try:
+        return np.array([ids[word] for word in words], dtype=np.int64)
+    except KeyError:
+        row = next(row for row, word in enumerate(words) if word not in ids)
+        raise InputError(
+            f"{path}, line {columns.lines[row]}: unknown label {words[row][:60]!r} in {columns.names['label']}; "
+            f"expected one of {_listed(task.written_labels)}"
+        ) from None
+
+
+def _scores(path: Path, label_range: tuple[float, float], words: list[str], lines: list[int]) -> np.ndarray:
+    low, high = label_range
+    scores = np.empty(len(words), dtype=np.float32)
+    for row, word in enumerate(words):
+        try:
+            score = float(word)
+        except ValueError:
+            score = math.nan
+        if not low <= score <= high:
+            raise InputError(
+                f"{path}, line {lines[row]}: expected a score from {low:g} to {high:g}, found {word[:60]!r}"
+            )
+        scores[row] = score
+    return scores
+
+
+def _missing_file(args: Arguments, task: Task, source: Source) -> InputError:
+    folder = Path(args.data_dir or "")
+    what = f"{folder / source.files[0]}: no such file"
+    if task.own_data:
+        return InputError(what)
+    if (folder / task.folder / source.files[0]).exists():
+        return InputError(
+            f"{what}; {folder / task.folder} has it: give --data_dir {shlex.quote(str(folder / task.folder))}"
+        )
+    if source.hub is None:
+        return InputError(f"{what}; it comes with GLUE's diagnostic set and holds the labels of {task.name}")
+    parent = folder.parent if folder.name == task.folder else Path("glue_data")
+    return InputError(
+        f"{what}; make it with: python download_glue_data.py --data_dir {shlex.quote(str(parent))} "
+        f"--tasks {task.folder}, then give --data_dir {shlex.quote(str(parent / task.folder))}"
+    )
+
+
+def hub_split(config: str, split: str, cache_dir: str | None = None) -> datasets.Dataset:
+    """One split of nyu-mll/glue, downloaded once and then read from the cache.
+
+    Raises:
+        HubError: it cannot be had: no network and not in the cache, or the Hub refused.
+    """
+    try:
+        return datasets.load_dataset(HUB_DATASET, config, split=split, cache_dir=cache_dir)
+    # ValueError: offline, with other configurations in the cache. HTTP errors of the Hub are OSErrors.
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        reason = str(error).partition("\n")[0]
+        raise HubError(
+            f"{HUB_DATASET} ({config}, {split}) cannot be loaded: {type(error).__name__}: {reason}; "
+            "to work without the Hub, give --data_dir a folder with GLUE's TSV files"
+        ) from error
+
+
+def _load_hub(args: Arguments, task: Task, source: Source, limit: int | None, needs_labels: bool) -> Split:
+    assert source.hub is not None
+    config, split = source.hub
+    data = hub_split(config, split, args.cache_dir)
+    where = f"{HUB_DATASET} ({config}, {split})"
+    names = {
+        role: next((name for name in choices if name in data.column_names), None)
+        for role, choices in (("sentence1", task.sentence1), ("sentence2", task.sentence2), ("label", task.label))
+        if choices
+    }
+    for role, name in names.items():
+        if name is None and (needs_labels or role != "label"):
+            raise InputError(f"{where}: no column for {role}; found {', '.join(data.column_names)}")
+    rows = data[:limit]
+    if not len(data):
+        raise InputError(f"{where}: no rows")
+    label = names["label"]
+    return Split(
+        name=source.name,
+        sentence1=rows[names["sentence1"]],
+        sentence2=rows[names["sentence2"]] if names.get("sentence2") else None,
+        labels=_hub_labels(where, task, data.features[label], rows[label], needs_labels) if label else None,
+        source=where,
+        submission=source.submission,
+    )
+
+
+def _hub_labels(where: str, task: Task, feature, values: list, needs_labels: bool) -> np.ndarray | None:
+    unlabelled = sum(value is None or value == -1 for value in values)
+    if unlabelled:
+        if needs_labels:
+            raise InputError(f"{where}: {unlabelled} of {len(values)} rows have no label")
+        return None
+    if task.is_regression:
+        return np.array(values, dtype=np.float32)
+    names = getattr(feature, "names", None)
+    ids = {_folded(name): number for number, name in enumerate(task.label_names)}
+    if names is None or {_folded(name) for name in names} != set(ids):
+        raise InputError(f"{where}: expected the label names {_listed(task.label_names)}, found {names}")
+    return np.array([ids[_folded(name)] for name in names], dtype=np.int64)[np.array(values)]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The user's own files
+
+
+def _own_task(args: Arguments) -> Task:
+    files = {"train": args.train_file, "validation": args.validation_file, "test": args.test_file}
+    for file in files.values():
+        if file and not Path(file).exists():
+            raise InputError(f"{file}: no such file")
+    sources = {
+        name: Source(name=name, files=(str(Path(file).absolute()),), submission="predictions" * (name == "test"))
+        for name, file in files.items()
+        if file
+    }
+    sentence2: tuple[str, ...] = ("sentence2", "hypothesis")
+    if args.sentence2_key:
+        sentence2 = (args.sentence2_key,)
+    else:  # The first file decides for all, so that no file loses its second text unnoticed.
+        found = column_names(Path(next(file for file in files.values() if file)))
+        sentence2 = tuple(name for name in sentence2 if name in found)[:1]
+    task = Task(
+        name="custom",
+        label_names=(),
+        sentence1=(args.sentence1_key,) if args.sentence1_key else ("sentence1", "premise", "text", "sentence"),
+        sentence2=sentence2,
+        label=(args.label_key or "label",),
+        train=sources.get("train"),
+        evaluation=tuple(sources[name] for name in ("validation",) if name in sources),
+        test=tuple(sources[name] for name in ("test",) if name in sources),
+        own_data=True,
+    )
+    labels: set[str] = set()
+    for source in (task.train, *task.evaluation):
+        if source is not None:
+            path = Path(source.files[0])
+            columns = read_columns(path, {"label": task.label}, skip_bad_rows=args.skip_bad_rows)
+            labels.update(columns.values["label"])
+            _check_classes(path, columns)
+    if args.do_train and len(labels) < 2:
+        raise InputError(f"{args.train_file}: only one label, {_listed(list(labels))}; nothing to learn")
+    numbers = all(re.fullmatch(r"-?[0-9]{1,18}", label) for label in labels)
+    return dataclasses.replace(task, label_names=tuple(sorted(labels, key=int if numbers else None)))
+
+
+def _check_classes(path: Path, columns: Columns) -> None:
+    """Refuse what cannot be the name of a class: no text at all, or a score."""
+    for line, word in zip(columns.lines, columns.values["label"], strict=True):
+        if not word.strip() or re.fullmatch(r"[-+]?[0-9]*\.[0-9]+([eE][-+]?[0-9]+)?", word.strip()):
+            raise InputError(
+                f"{path}, line {line}: expected the name of a class in {columns.names['label']}, found {word[:60]!r}"
+            )

@@ -1,0 +1,283 @@
+"""GLUE's nine tasks and its diagnostic set: one table that says all that differs between them.
+
+    TASKS["rte"].label_names        # ("entailment", "not_entailment"), the order of nyu-mll/glue
+    TASKS["rte"].train.columns      # the header of GLUE's RTE/train.tsv
+
+Columns, label words and file names are those of the TSV files of gluebenchmark.com; label orders, the Hub's columns
+and the numbers of rows those of nyu-mll/glue. Columns are found by name, so one list holds a column's name in the TSV
+files and its name on the Hub. No other file decides anything by a task's name.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where one split lies."""
+
+    name: str
+    """"train", or the evaluation or test set's name in the names of result files: "mnli", "mnli-mm", "cola"."""
+    files: tuple[str, ...]
+    """Relative to data_dir; the first that exists is read, and the first is the one that GLUE ships."""
+    columns: tuple[str, ...] = ()
+    """Columns of the first file as GLUE ships it."""
+    has_header: bool = True
+    """False: the file's first line is data, and `columns` says what is where (CoLA)."""
+    hub: tuple[str, str] | None = None
+    """Configuration and split of nyu-mll/glue; None: not there."""
+    rows: int = 0
+    """Examples in GLUE's own file; 0: not fixed."""
+    submission: str = ""
+    """Test sets: name of GLUE's submission file, without .tsv."""
+    if_present: bool = False
+    """A set that is left out where its file is missing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """Everything that differs between tasks."""
+
+    name: str
+    folder: str = ""
+    """GLUE's folder of its files."""
+    aliases: tuple[str, ...] = ()
+    """Further names, beside every spelling of `name` in case, hyphens and underscores."""
+    label_names: tuple[str, ...]
+    """Names by label id, in the order of the Hub's data set; empty for regression."""
+    file_labels: tuple[str, ...] = ()
+    """How those labels are written in GLUE's TSV and submission files, in the same order; the names unless given."""
+    label_range: tuple[float, float] | None = None
+    """Regression: lowest and highest score."""
+    metrics: tuple[str, ...] = ("accuracy",)
+    """Keys of metrics.METRICS: GLUE's official ones."""
+    sentence1: tuple[str, ...] = ("sentence1",)
+    """Names the first text's column has in the TSV files and on the Hub."""
+    sentence2: tuple[str, ...] = ("sentence2",)
+    """The same of the second text; empty: single texts."""
+    label: tuple[str, ...] = ("label",)
+    """The same of the label."""
+    train: Source | None = None
+    evaluation: tuple[Source, ...] = ()
+    test: tuple[Source, ...] = ()
+    own_data: bool = False
+    """The user's files, not GLUE's."""
+
+    @property
+    def is_regression(self) -> bool:
+        return self.label_range is not None
+
+    @property
+    def num_labels(self) -> int:
+        """Outputs of the model: 1 for regression."""
+        return 1 if self.is_regression else len(self.label_names)
+
+    @property
+    def written_labels(self) -> tuple[str, ...]:
+        """The labels as TSV and submission files have them, by label id."""
+        return self.file_labels or self.label_names
+
+
+def _task(
+    name: str,
+    folder: str,
+    rows: tuple[int, int, int],
+    columns: tuple[str, ...],
+    test_columns: tuple[str, ...],
+    has_header: bool = True,
+    raw_train: str = "",
+    raw_test: str = "",
+    **fields,
+) -> Task:
+    """A task with train.tsv, dev.tsv and test.tsv; rows and columns in that order, train and dev having the same."""
+
+    def source(split: str, file: str, raw: str, hub_split: str, count: int, **more) -> Source:
+        files = (file, raw) if raw else (file,)
+        return Source(name=split, files=files, hub=(name, hub_split), rows=count, **more)
+
+    labelled = {"columns": columns, "has_header": has_header}
+    return Task(
+        name=name,
+        folder=folder,
+        train=source("train", "train.tsv", raw_train, "train", rows[0], **labelled),
+        evaluation=(source(name, "dev.tsv", raw_test, "validation", rows[1], **labelled),),
+        test=(source(name, "test.tsv", raw_test, "test", rows[2], columns=test_columns, submission=folder),),
+        **fields,
+    )
+
+
+_ID_PAIR = ("index", "sentence1", "sentence2")
+_ID_QUESTION = ("index", "question", "sentence")
+_ID_SENTENCE = ("index", "sentence")
+_MRPC = ("#1 ID", "#2 ID", "#1 String", "#2 String")
+_STSB = ("index", "genre", "filename", "year", "old_index", "source1", "source2", "sentence1", "sentence2")
+_MNLI = (
+    *("index", "promptID", "pairID", "genre"),
+    *("sentence1_binary_parse", "sentence2_binary_parse", "sentence1_parse", "sentence2_parse"),
+    *("sentence1", "sentence2"),
+)
+_MNLI_DEV = (*_MNLI, "label1", "label2", "label3", "label4", "label5", "gold_label")
+_AX_PHENOMENA = ("Lexical Semantics", "Predicate-Argument Structure", "Logic", "Knowledge", "Domain")
+_AX_FULL = (*_AX_PHENOMENA, "Premise", "Hypothesis", "Label")
+_NLI_LABELS = ("entailment", "neutral", "contradiction")
+
+
+def _mnli_dev(name: str, kind: str, rows: int) -> Source:
+    hub = ("mnli", f"validation_{kind}")
+    return Source(name=name, files=(f"dev_{kind}.tsv",), columns=_MNLI_DEV, hub=hub, rows=rows)
+
+
+def _mnli_test(name: str, kind: str, rows: int, submission: str) -> Source:
+    hub = ("mnli", f"test_{kind}")
+    return Source(name=name, files=(f"test_{kind}.tsv",), columns=_MNLI, hub=hub, rows=rows, submission=submission)
+
+
+_MISMATCHED_DEV = _mnli_dev("mnli-mm", "mismatched", 9832)
+_MISMATCHED_TEST = _mnli_test("mnli-mm", "mismatched", 9847, "MNLI-mm")
+_DIAGNOSTIC = Source(
+    name="ax",
+    files=("diagnostic.tsv", "../AX/diagnostic.tsv", "../diagnostic/diagnostic.tsv"),
+    columns=_ID_PAIR,
+    hub=("ax", "test"),
+    rows=1104,
+    submission="AX",
+)
+_MNLI_TASK = Task(
+    name="mnli",
+    folder="MNLI",
+    label_names=_NLI_LABELS,
+    sentence1=("sentence1", "premise"),
+    sentence2=("sentence2", "hypothesis"),
+    label=("gold_label", "label"),
+    train=Source(
+        name="train",
+        files=("train.tsv",),
+        columns=(*_MNLI, "label1", "gold_label"),
+        hub=("mnli", "train"),
+        rows=392702,
+    ),
+    evaluation=(_mnli_dev("mnli", "matched", 9815), _MISMATCHED_DEV),
+    # GLUE wants its diagnostic set answered by the MNLI model.
+    test=(
+        _mnli_test("mnli", "matched", 9796, "MNLI-m"),
+        _MISMATCHED_TEST,
+        dataclasses.replace(_DIAGNOSTIC, if_present=True),
+    ),
+)
+
+_ALL = (
+    _task(
+        "cola",
+        "CoLA",
+        rows=(8551, 1043, 1063),
+        columns=("source", "label", "judgement", "sentence"),
+        has_header=False,
+        test_columns=_ID_SENTENCE,
+        label_names=("unacceptable", "acceptable"),
+        file_labels=("0", "1"),
+        sentence1=("sentence",),
+        sentence2=(),
+        metrics=("matthews_correlation",),
+    ),
+    _task(
+        "sst2",
+        "SST-2",
+        rows=(67349, 872, 1821),
+        columns=("sentence", "label"),
+        test_columns=_ID_SENTENCE,
+        aliases=("sst",),
+        label_names=("negative", "positive"),
+        file_labels=("0", "1"),
+        sentence1=("sentence",),
+        sentence2=(),
+    ),
+    _task(
+        "mrpc",
+        "MRPC",
+        rows=(3668, 408, 1725),
+        columns=("Quality", *_MRPC),
+        test_columns=("index", *_MRPC),
+        raw_train="msr_paraphrase_train.txt",
+        raw_test="msr_paraphrase_test.txt",
+        label_names=("not_equivalent", "equivalent"),
+        file_labels=("0", "1"),
+        sentence1=("#1 String", "sentence1"),
+        sentence2=("#2 String", "sentence2"),
+        label=("Quality", "label"),
+        metrics=("f1", "accuracy"),
+    ),
+    _task(
+        "stsb",
+        "STS-B",
+        rows=(5749, 1500, 1379),
+        columns=(*_STSB, "score"),
+        test_columns=_STSB,
+        aliases=("sts",),
+        label_names=(),
+        label_range=(0.0, 5.0),
+        label=("score", "label"),
+        metrics=("pearson", "spearmanr"),
+    ),
+    _task(
+        "qqp",
+        "QQP",
+        rows=(363846, 40430, 390965),
+        columns=("id", "qid1", "qid2", "question1", "question2", "is_duplicate"),
+        test_columns=("id", "question1", "question2"),
+        label_names=("not_duplicate", "duplicate"),
+        file_labels=("0", "1"),
+        sentence1=("question1",),
+        sentence2=("question2",),
+        label=("is_duplicate", "label"),
+        metrics=("f1", "accuracy"),
+    ),
+    _MNLI_TASK,
+    dataclasses.replace(
+        _MNLI_TASK,
+        name="mnli-mm",
+        aliases=("mnli-mismatched",),
+        evaluation=(_MISMATCHED_DEV,),
+        test=(_MISMATCHED_TEST,),
+    ),
+    _task(
+        "qnli",
+        "QNLI",
+        rows=(104743, 5463, 5463),
+        columns=(*_ID_QUESTION, "label"),
+        test_columns=_ID_QUESTION,
+        label_names=("entailment", "not_entailment"),
+        sentence1=("question",),
+        sentence2=("sentence",),
+    ),
+    _task(
+        "rte",
+        "RTE",
+        rows=(2490, 277, 3000),
+        columns=(*_ID_PAIR, "label"),
+        test_columns=_ID_PAIR,
+        label_names=("entailment", "not_entailment"),
+    ),
+    _task(
+        "wnli",
+        "WNLI",
+        rows=(635, 71, 146),
+        columns=(*_ID_PAIR, "label"),
+        test_columns=_ID_PAIR,
+        label_names=("not_entailment", "entailment"),
+        file_labels=("0", "1"),
+    ),
+    Task(
+        name="ax",
+        folder="AX",
+        aliases=("diagnostic",),
+        label_names=_NLI_LABELS,
+        sentence1=("sentence1", "Premise", "premise"),
+        sentence2=("sentence2", "Hypothesis", "hypothesis"),
+        label=("Label", "label"),
+        metrics=("matthews_correlation", "accuracy"),
+        evaluation=(Source(name="ax", files=("diagnostic-full.tsv",), columns=_AX_FULL, rows=1104),),
+        test=(_DIAGNOSTIC,),
+    ),
+)
+TASKS: dict[str, Task] = {task.name: task for task in _ALL}
+"""Every task by its name here: cola, sst2, mrpc, stsb, qqp, mnli, mnli-mm, qnli, rte, wnli, ax."""
