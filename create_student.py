@@ -1,0 +1,111 @@
+"""Copy layers out of a BART classifier into a smaller one.
+
+    python create_student.py --teacher_model_name_or_path facebook/bart-large-mnli \\
+        --student_encoder_layers 12 --student_decoder_layers 3 --save_path student-bart-mnli-12-3
+
+or name the layers: --decoder_layer_ids 0,6,11. A stack for which nothing is given is kept whole. The student is a
+stock transformers model with its tokenizer; run_glue.py fine-tunes it.
+
+Exit codes: 0 done; 1 the disk failed; 2 bad input, nothing was written; 3 the Hub refused or cannot be reached.
+"""
+
+import argparse
+import difflib
+import logging
+import os
+import sys
+from typing import NoReturn
+
+from transformers.utils import logging as transformers_logging
+
+from distilbart_mnli.errors import InputError, run_command
+from distilbart_mnli.layers import show_layers
+from distilbart_mnli.student import create_student
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """argparse, with one line for a mistake instead of the usage of every option."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"command line: {message}; see {self.prog} --help")
+
+
+def whole_number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a whole number, not '{text}'") from None
+
+
+def layer_ids(text: str) -> list[int]:
+    """ "0,6,11" or "0 6 11"; an argument of several words arrives here word by word."""
+    return [whole_number(part) for part in text.replace(",", " ").split()]
+
+
+def make_parser() -> OneLineParser:
+    parser = OneLineParser(
+        prog="create_student.py",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--teacher_model_name_or_path", required=True, metavar="FOLDER_OR_HUB_ID", help="a BART classifier")
+    add("--save_path", required=True, metavar="FOLDER", help="where the student goes: a new or an empty folder")
+    add("--student_encoder_layers", type=whole_number, metavar="N", help="encoder layers to keep (default: all)")
+    add("--student_decoder_layers", type=whole_number, metavar="N", help="decoder layers to keep (default: all)")
+    for stack in ("encoder", "decoder"):
+        name, text = f"--{stack}_layer_ids", f"these {stack} layers of the teacher, in this order, such as 0,6,11"
+        add(name, type=layer_ids, nargs="+", metavar="IDS", help=text)
+    add("--teacher_revision", default="main", metavar="REVISION", help="branch, tag or commit of a teacher on the Hub")
+    add("--overwrite", action="store_true", help="replace the model in save_path, once the new one is whole")
+    return parser
+
+
+def read_arguments(argv: list[str]) -> argparse.Namespace:
+    """Raises InputError, of one line, for whatever cannot be understood."""
+    parser = make_parser()
+    known = [name for action in parser._actions for name in action.option_strings if name.startswith("--")]
+    for word in argv:
+        name = word.partition("=")[0]
+        if name.startswith("--") and name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+            parser.error(f"unknown option {name}" + (f"; did you mean {near[0]}?" if near else ""))
+    args = parser.parse_args(argv)
+    for name in ("encoder_layer_ids", "decoder_layer_ids"):
+        words = getattr(args, name)
+        setattr(args, name, None if words is None else [index for word in words for index in word])
+    if {args.student_encoder_layers, args.student_decoder_layers} == {None} and not (
+        args.encoder_layer_ids or args.decoder_layer_ids
+    ):
+        parser.error("say what to keep, for example --student_encoder_layers 12 --student_decoder_layers 3")
+    return args
+
+
+def main() -> None:
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    logging.getLogger("distilbart_mnli").setLevel(logging.INFO)
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    # A teacher stored as pytorch_model.bin would otherwise set off a background request for its conversion.
+    os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
+    args = read_arguments(sys.argv[1:])
+    student = create_student(
+        args.teacher_model_name_or_path,
+        args.save_path,
+        args.student_encoder_layers,
+        args.student_decoder_layers,
+        args.encoder_layer_ids,
+        args.decoder_layer_ids,
+        args.teacher_revision,
+        args.overwrite,
+    )
+    config = student.model.config
+    print(f"teacher  {student.teacher_summary}")
+    print(f"student  {args.save_path}: {student.summary}")
+    print(f"kept     encoder layers {show_layers(config.encoder_layer_ids)}")
+    print(f"         decoder layers {show_layers(config.decoder_layer_ids)}")
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))
