@@ -39,6 +39,7 @@ from distilbart_mnli.glue_tasks import TASKS, Source, Task
 from distilbart_mnli.tables import Columns, column_names, read_columns
 
 __all__ = [
+    "HUB_DATASET",
     "TASKS",
     "Source",
     "Split",
@@ -135,7 +136,9 @@ def load_test(args: Arguments, task: Task) -> list[Split]:
     Raises:
         InputError, HubError: as load_train.
     """
-    sources = [source for source in task.test if not (source.if_present and args.data_dir and not _find(args, source))]
+    sources = [
+        source for source in task.test if not source.if_present or not args.data_dir or _find(args, task, source)
+    ]
     return [_load(args, task, source, args.max_predict_samples, needs_labels=False) for source in sources]
 
 
@@ -228,13 +231,24 @@ def _load(args: Arguments, task: Task, source: Source, limit: int | None, needs_
     return _load_hub(args, task, source, limit, needs_labels)
 
 
-def _find(args: Arguments, source: Source) -> Path | None:
-    folder = Path(args.data_dir or "")
-    return next((folder / file for file in source.files if (folder / file).exists()), None)
+def _find(args: Arguments, task: Task, source: Source) -> Path | None:
+    folder = _folder(args, task)
+    return next((folder / file for file in source.files if _exists(folder / file)), None)
+
+
+def _folder(args: Arguments, task: Task) -> Path:
+    return Path("" if task.own_data else args.data_dir or "")
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # no permission to look: whoever opens it says so
+        return True
 
 
 def _load_file(args: Arguments, task: Task, source: Source, limit: int | None, needs_labels: bool) -> Split:
-    path = _find(args, source)
+    path = _find(args, task, source)
     if path is None:
         raise _missing_file(args, task, source)
     wanted = {"sentence1": task.sentence1, "sentence2": task.sentence2, "label": task.label}
@@ -292,11 +306,11 @@ def _scores(path: Path, label_range: tuple[float, float], words: list[str], line
 
 
 def _missing_file(args: Arguments, task: Task, source: Source) -> InputError:
-    folder = Path(args.data_dir or "")
+    folder = _folder(args, task)
     what = f"{folder / source.files[0]}: no such file"
     if task.own_data:
         return InputError(what)
-    if (folder / task.folder / source.files[0]).exists():
+    if _exists(folder / task.folder / source.files[0]):
         return InputError(
             f"{what}; {folder / task.folder} has it: give --data_dir {shlex.quote(str(folder / task.folder))}"
         )
@@ -375,10 +389,10 @@ def _hub_labels(where: str, task: Task, feature, values: list, needs_labels: boo
 def _own_task(args: Arguments) -> Task:
     files = {"train": args.train_file, "validation": args.validation_file, "test": args.test_file}
     for file in files.values():
-        if file and not Path(file).exists():
+        if file and not _exists(Path(file)):
             raise InputError(f"{file}: no such file")
     sources = {
-        name: Source(name=name, files=(str(Path(file).absolute()),), submission="predictions" * (name == "test"))
+        name: Source(name=name, files=(file,), submission="predictions" * (name == "test"))
         for name, file in files.items()
         if file
     }
@@ -399,6 +413,8 @@ def _own_task(args: Arguments) -> Task:
         test=tuple(sources[name] for name in ("test",) if name in sources),
         own_data=True,
     )
+    if args.sentence1_key and args.sentence1_key == args.sentence2_key:
+        raise InputError(f"sentence1_key and sentence2_key are both {args.sentence1_key}; leave out sentence2_key")
     labels: set[str] = set()
     for source in (task.train, *task.evaluation):
         if source is not None:
