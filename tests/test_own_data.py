@@ -1,0 +1,122 @@
+"""The user's own CSV, TSV and JSON lines files become splits with labels from the data or from the model."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from distilbart_mnli.arguments import Arguments
+from distilbart_mnli.errors import InputError
+from distilbart_mnli.glue import (
+    TASKS,
+    adopt_model_labels,
+    get_task,
+    load_evaluation,
+    load_test,
+    load_train,
+    match_labels,
+)
+
+MNLI = TASKS["mnli"]
+
+
+def own(tmp_path, content: str, suffix: str = ".csv", **more) -> Arguments:
+    file = tmp_path / f"train{suffix}"
+    file.write_text(content, encoding="utf-8")
+    return Arguments(train_file=str(file), do_train=True, **more)
+
+
+def test_own_csv_pairs_with_quotes_and_line_feeds_in_the_text(tmp_path):
+    args = own(tmp_path, 'premise,hypothesis,label\r\n"a, ""b""\nc",d,yes\r\n\r\ne,f,no\r\n')
+    task = get_task(args)
+    train = load_train(args, task)
+    assert task.label_names == ("no", "yes")
+    assert (train.sentence1, train.sentence2) == (['a, "b"\nc', "e"], ["d", "f"])
+    np.testing.assert_array_equal(train.labels, [1, 0])
+
+
+def test_own_tsv_has_no_quoting(tmp_path):
+    args = own(tmp_path, 'text\tlabel\n"a\tx\nb"\ty\n', ".tsv")
+    train = load_train(args, get_task(args))
+    assert (train.sentence1, train.sentence2) == (['"a', 'b"'], None)
+
+
+def test_own_json_lines_with_numbers_for_labels_sort_them_by_value(tmp_path):
+    lines = "".join(f'{{"q": "text {n}", "r": "other", "y": {n}}}\n' for n in (10, 9, 100, 9))
+    args = own(tmp_path, lines, ".jsonl", sentence1_key="q", sentence2_key="r", label_key="y")
+    task = get_task(args)
+    assert task.label_names == ("9", "10", "100")
+    np.testing.assert_array_equal(load_train(args, task).labels, [1, 0, 2, 0])
+
+
+def test_own_evaluation_and_test_files_are_read_with_the_same_labels(tmp_path):
+    args = own(tmp_path, "sentence,label\na,x\nb,z\n")
+    for name, content in (("validation", "sentence,label\nc,y\n"), ("test", "label,sentence\n,d\n")):
+        (tmp_path / f"{name}.csv").write_text(content)
+        setattr(args, f"{name}_file", str(tmp_path / f"{name}.csv"))
+    task = get_task(args)
+    assert task.label_names == ("x", "y", "z")
+    (evaluation,), (test,) = load_evaluation(args, task), load_test(args, task)
+    np.testing.assert_array_equal(evaluation.labels, [1])
+    assert (test.sentence1, test.labels) == (["d"], None)
+
+
+def test_a_second_text_that_one_file_lacks_is_missed(tmp_path):
+    args = own(tmp_path, "sentence1,sentence2,label\na,b,x\nc,d,y\n")
+    args.test_file = str(tmp_path / "test.csv")
+    Path(args.test_file).write_text("sentence1,label\na,x\n")
+    with pytest.raises(InputError, match=r"test.csv: no column sentence2"):
+        load_test(args, get_task(args))
+
+
+@pytest.mark.parametrize(
+    ("content", "suffix", "message"),
+    [
+        ("text,label\na,0.5\nb,1.5\n", ".csv", "line 2: expected the name of a class in label, found '0.5'"),
+        ("text,label\na,\nb,x\n", ".csv", "line 2: expected the name of a class in label, found ''"),
+        ("text,label\na,x\nb,x\n", ".csv", "only one label, x"),
+        ("text,label\na\n", ".csv", "line 2: 1 fields, expected 2"),
+        ('text,label\n"a,x\nb,y\n', ".csv", "line 2: not CSV"),
+        ("body,label\na,x\nb,y\n", ".csv", "no column sentence1 or premise or text or sentence (for sentence1)"),
+        ('{"text": "a"\n', ".jsonl", "line 1: not JSON"),
+        ("[1]\n", ".jsonl", "line 1: expected one JSON object a line, found list"),
+        ('{"text": "a", "label": "x"}\n{"text": "b"}\n', ".jsonl", "line 2: no text in label"),
+        ('{"text": "a", "label": ["x"]}\n', ".jsonl", "line 1: no text in label"),
+        ('{"text": "\\ud800", "label": "x"}\n', ".jsonl", "line 1: half of a surrogate pair"),
+        ("text,label\na,x\n", ".xlsx", "unknown kind of file"),
+    ],
+)
+def test_a_faulty_own_file_is_named_with_its_line(tmp_path, content, suffix, message):
+    args = own(tmp_path, content, suffix)
+    with pytest.raises(InputError) as caught:
+        load_train(args, get_task(args))
+    assert message in str(caught.value)
+    assert "train" + suffix in str(caught.value)
+
+
+def test_a_missing_own_file_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"nowhere.csv: no such file"):
+        get_task(Arguments(validation_file=str(tmp_path / "nowhere.csv")))
+
+
+def test_own_data_with_fewer_labels_than_the_model_takes_the_model_s(tmp_path):
+    args = own(tmp_path, "premise,hypothesis,label\na,b,Neutral\nc,d,Entailment\n")
+    task = get_task(args)
+    teacher = {0: "contradiction", 1: "neutral", 2: "entailment"}
+    adopted = adopt_model_labels(task, teacher)
+    assert [name.lower() for name in adopted.label_names] == ["contradiction", "neutral", "entailment"]
+    np.testing.assert_array_equal(load_train(args, adopted).labels, [1, 2])
+    np.testing.assert_array_equal(match_labels(adopted, teacher, "model"), [0, 1, 2])
+    assert adopt_model_labels(MNLI, teacher) is MNLI
+    other = dataclasses.replace(task, label_names=("yes", "no"))
+    assert adopt_model_labels(other, teacher) is other
+
+
+def test_an_own_test_file_without_labels_takes_the_model_s(tmp_path):
+    (tmp_path / "test.jsonl").write_text('{"text": "a"}\n')
+    args = Arguments(test_file=str(tmp_path / "test.jsonl"))
+    task = get_task(args)
+    assert task.label_names == ()
+    assert adopt_model_labels(task, {0: "no", 1: "yes"}).label_names == ("no", "yes")
+    assert load_test(args, task)[0].labels is None
