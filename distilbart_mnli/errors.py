@@ -58,7 +58,8 @@ def run_command(main: Callable[[], None]) -> int:
     try:
         main()
     except CommandError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
+        if str(error):  # empty: another process of the run says it
+            print(f"error: {error}", file=sys.stderr, flush=True)
         return error.exit_code
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr, flush=True)

@@ -1,0 +1,32 @@
+#!/usr/bin/env python
+"""Fine-tune, evaluate and publish a BART classifier on a GLUE task.
+
+    python run_glue.py args.json
+    accelerate launch --config_file accelerate_configs/multi_gpu.yaml run_glue.py args.json --num_train_epochs 1
+    python run_glue.py --model_name_or_path DIR --task_name MNLI --data_dir glue_data/MNLI --do_eval --output_dir DIR
+
+A JSON or YAML file, flags, or both; flags win. `--help` lists them. Exit codes: 0 done, 1 the run failed, 2 bad input,
+3 the Hub refused, 128 + n stopped by signal n with a checkpoint.
+"""
+
+import os
+import sys
+
+# Tokenisation runs on all cores in threads of its own; the library warns where a fork could meet them.
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+
+
+def main(*_: object) -> None:
+    """Read the arguments, run the stages. (The TPU launcher calls this itself, with an argument or without.)"""
+    from distilbart_mnli.arguments import main_arguments
+
+    args = main_arguments()
+    from distilbart_mnli.stages import run
+
+    run(args)
+
+
+if __name__ == "__main__":
+    from distilbart_mnli.errors import run_command
+
+    sys.exit(run_command(main))
