@@ -1,0 +1,128 @@
+"""Loss and accuracy over the optimizer steps of a training, as a picture for the model card.
+
+    plot_training_curves(Path("distilbart-mnli-12-1"))      # reads trainer_state.json, writes training_curves.png
+
+The background is transparent, and every opaque colour has a contrast of at least 3:1 (WCAG 2.1, graphical objects)
+against white and against the dark pages of the Hub, so one file serves both. Drawn with Agg on a Figure of its own: no
+display, no pyplot state, the same bytes for the same log.
+"""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from distilbart_mnli.errors import InputError
+
+FILE_NAME = "training_curves.png"
+
+# Contrast against #ffffff / #0b0f19: ink 4.3 / 4.5, blue 3.7 / 5.2, orange 3.6 / 5.3, green 3.2 / 6.1.
+INK, BLUE, ORANGE, GREEN = "#7a7a7a", "#3b82f6", "#e8590c", "#0f9f6e"
+
+# What an evaluation logs besides its scores.
+_NOT_SCORES = ("loss", "runtime", "samples", "samples_per_second", "steps_per_second")
+_IN_PERCENT = ("accuracy", "f1")
+Series = dict[str, list[tuple[int, float]]]
+
+
+def read_curves(log_history: list[dict[str, Any]]) -> tuple[Series, Series]:
+    """Sort a Trainer's log into curves.
+
+    Returns:
+        Two dicts from a curve's key ("loss", "eval_loss", "eval_loss_mm"; "eval_accuracy", ...) to its points
+        (optimizer step, value), in the order of the steps. Values that are not finite are left out.
+    """
+    losses: Series = {}
+    scores: Series = {}
+    for entry in log_history:
+        step = entry.get("step")
+        if not isinstance(step, int):
+            continue
+        for key, value in entry.items():
+            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+                continue
+            name = _name(key)
+            if key == "loss" or (key.startswith("eval_") and name == "loss"):
+                losses.setdefault(key, []).append((step, value))
+            elif key.startswith("eval_") and name not in _NOT_SCORES:
+                scores.setdefault(key, []).append((step, value))
+    return ({key: sorted(points) for key, points in curves.items()} for curves in (losses, scores))  # type: ignore[return-value]
+
+
+def plot_training_curves(output_dir: Path) -> Path | None:
+    """Draw output_dir/training_curves.png from output_dir/trainer_state.json.
+
+    Returns:
+        The picture's path, or None where there is no log to draw; then nothing is written.
+
+    Raises:
+        InputError: trainer_state.json is not JSON.
+    """
+    source = Path(output_dir) / "trainer_state.json"
+    if not source.is_file():
+        return None
+    try:
+        state = json.loads(source.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{source}: not JSON ({error}); it is written at the end of a training") from error
+    losses, scores = read_curves(state.get("log_history") or [])
+    panels = [(title, curves) for title, curves in (("Loss", losses), ("Score", scores)) if curves]
+    if not panels:
+        return None
+    # The defaults, not the user's matplotlibrc: the card looks the same wherever it is made.
+    with matplotlib.rc_context(matplotlib.rcParamsDefault):
+        figure = Figure(figsize=(4.8 * len(panels), 3.4), dpi=160, layout="constrained")
+        figure.patch.set_alpha(0.0)
+        for number, (title, curves) in enumerate(panels, start=1):
+            _draw(figure.add_subplot(1, len(panels), number), title, curves)
+        path = Path(output_dir) / FILE_NAME
+        unfinished = path.with_suffix(".png.tmp")
+        # Without the Software entry the bytes do not depend on matplotlib's version string.
+        FigureCanvasAgg(figure).print_png(unfinished, metadata={"Software": None})
+    unfinished.replace(path)
+    return path
+
+
+def _draw(axes: Axes, title: str, curves: Series) -> None:
+    names = list(dict.fromkeys(_name(key) for key in curves))
+    both_sets = any(key.endswith("_mm") for key in curves)
+    if title == "Score" and len(names) == 1:
+        title = names[0].replace("_", " ").capitalize()
+    for key, points in curves.items():
+        # The set has the color, in both panels the same; a second and third metric have lines of their own.
+        color = BLUE if key == "loss" else GREEN if key.endswith("_mm") else ORANGE
+        line = ("-", "--", ":")[names.index(_name(key)) % 3]
+        where = "training" if key == "loss" else "mismatched" if key.endswith("_mm") else "matched"
+        if where == "matched" and not both_sets:
+            where = "evaluation"
+        label = where if len(names) == 1 else f"{_name(key).replace('_', ' ')}, {where}"
+        steps, values = zip(*points, strict=True)
+        marker = "o" if len(points) <= 60 else None
+        axes.plot(
+            steps, values, color=color, linestyle=line, linewidth=1.8, marker=marker, markersize=3.5, label=label
+        )
+    axes.set_title(title, color=INK, fontsize=11)
+    axes.set_xlabel("optimizer step", color=INK)
+    axes.set_xlim(left=0)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
+    if all(name in _IN_PERCENT for name in names):
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.4g} %"))
+    axes.tick_params(colors=INK, labelsize=9)
+    axes.patch.set_alpha(0.0)
+    axes.grid(color=INK, alpha=0.25, linewidth=0.6)
+    for side, spine in axes.spines.items():
+        spine.set_color(INK)
+        spine.set_visible(side in ("left", "bottom"))
+    axes.legend(frameon=False, labelcolor=INK, fontsize=9)
+
+
+def _name(key: str) -> str:
+    """ "eval_accuracy_mm" -> "accuracy"."""
+    return key.removeprefix("eval_").removesuffix("_mm")
