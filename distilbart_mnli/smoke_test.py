@@ -1,0 +1,184 @@
+"""The last look at a model before it is published: does a clean copy work for somebody who has only transformers?
+
+What is uploaded is what is tested: the folder holds the published files and nothing else, it is read with the stock
+classes and nothing of ours, on the CPU in float32. Checked are the weights' completeness, the label names, the tied
+embeddings, the logits of the run's first evaluation rows and, for a model that knows entailment, the zero-shot
+pipeline against NLI done by hand.
+"""
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedTokenizerBase,
+    pipeline,
+)
+
+from distilbart_mnli.errors import RunError
+
+logger = logging.getLogger(__name__)
+
+ROWS = 64
+# Mean difference of logits, relative to the largest one, that the dtype of a run explains; single logits may be four
+# times as far off. DESIGN's 2e-2 for bfloat16; float32 leaves room for a GPU's TF32 products (10 bits, 2**-10).
+TOLERANCE = {"float32": 1e-3, "float16": 5e-3, "bfloat16": 2e-2}
+_MIXED = {"no": "float32", "fp16": "float16", "bf16": "bfloat16"}
+
+TEXT = "The museum opens an hour later on Mondays, and the new wing stays closed until spring."
+TOPICS = ["culture", "sports", "opening hours", "cooking"]
+TEMPLATE = "This example is {}."
+
+
+def smoke_test(
+    folder: Path,
+    rows: Sequence[tuple[str, str | None]] | None = None,
+    max_seq_length: int = 128,
+    predictions: Path | None = None,
+    start: str | None = None,
+) -> None:
+    """Load `folder` as a stranger would, and compare.
+
+    Args:
+        rows: texts of the first rows of `predictions`, at least `ROWS` of them or all; None: the logits are not
+            compared, and one log line says so.
+        max_seq_length: of the run that wrote `predictions`.
+        predictions: the run's eval_predictions_*.tsv; it is not published, so it lies elsewhere.
+        start: folder or Hub id of the model that the run began with; it has the teacher's label names.
+
+    Raises:
+        RunError: naming the first thing that is wrong.
+    """
+    model, tokenizer = _load(folder)
+    _check_labels(folder, model.config, start)
+    _check_tied(model)
+    if rows is None or predictions is None:
+        logger.info("smoke test: no evaluation rows at hand, so the logits are not compared")
+    else:
+        _check_logits(folder, model, tokenizer, list(rows)[:ROWS], max_seq_length, predictions)
+    _check_zero_shot(model, tokenizer)
+    logger.info("smoke test passed: %s loads with stock transformers and predicts what the run predicted", folder.name)
+
+
+def _load(folder: Path) -> tuple[Any, PreTrainedTokenizerBase]:
+    try:
+        model, loaded = AutoModelForSequenceClassification.from_pretrained(
+            folder, dtype=torch.float32, output_loading_info=True, local_files_only=True, use_safetensors=True
+        )
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise RunError(f"smoke test: stock transformers cannot load the model: {error}") from error
+    for what in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        if loaded[what]:
+            names = ", ".join(sorted(map(str, loaded[what]))[:3])
+            raise RunError(
+                f"smoke test: model.safetensors does not fit config.json: {what.replace('_', ' ')}: {names}"
+            )
+    if not all(torch.isfinite(tensor).all() for tensor in model.parameters()):
+        raise RunError("smoke test: the weights hold values that are not finite")
+    return model.eval(), tokenizer
+
+
+def _check_labels(folder: Path, config: Any, start: str | None) -> None:
+    """Names complete, consistent both ways and, unless the head was replaced, the teacher's (if it is at hand)."""
+    names = [config.id2label[index] for index in sorted(config.id2label)]
+    if {name: index for index, name in enumerate(names)} != config.label2id or len(names) != config.num_labels:
+        raise RunError(f"smoke test: id2label {config.id2label} and label2id {config.label2id} do not agree")
+    if _read_json(folder / "training_args.json").get("reinit_classifier"):
+        return
+    teacher = getattr(config, "teacher_name_or_path", None) or ""
+    for place in (start, teacher if "/" in teacher else None):  # of a local teacher only the base name is kept
+        try:
+            id2label = AutoConfig.from_pretrained(place, local_files_only=True).id2label if place else {}
+        except (OSError, ValueError):
+            continue  # moved, or on the Hub and not in the cache: nothing to compare with
+        expected = [id2label[index] for index in sorted(id2label)]
+        generic = all(str(name).startswith("LABEL_") for name in expected)  # those took the task's names
+        if not generic and expected != names:
+            raise RunError(f"smoke test: the labels {names} are not those of {place}, {expected}")
+
+
+def _check_tied(model: Any) -> None:
+    bart = getattr(model, "model", None)
+    parts = [(bart, "shared"), *((getattr(bart, part, None), "embed_tokens") for part in ("encoder", "decoder"))]
+    tables = [getattr(part, name, None) for part, name in parts]
+    if None in tables:
+        raise RunError(f"smoke test: {type(model).__name__} is no BART classifier")
+    if len({table.weight.data_ptr() for table in tables if table is not None}) != 1:
+        raise RunError("smoke test: encoder and decoder do not share one table of embeddings, as BART's must")
+
+
+def _logits(model: Any, tokenizer: PreTrainedTokenizerBase, texts: tuple[str, str | None], length: int) -> np.ndarray:
+    """float32 [labels] of one pair: one row at a time needs no padding, and any text may hold a literal </s>."""
+    given = [text for text in texts if text is not None]
+    inputs = tokenizer(*given, truncation=True, max_length=length, return_tensors="pt")
+    with torch.no_grad():
+        return model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits[0].float().numpy()
+
+
+def _check_logits(
+    folder: Path,
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: list[tuple[str, str | None]],
+    length: int,
+    predictions: Path,
+) -> None:
+    lines = [line.split("\t") for line in predictions.read_text(encoding="utf-8").splitlines()]
+    columns = [index for index, name in enumerate(lines[0]) if name.startswith("logit_")]
+    names = [lines[0][index].removeprefix("logit_") for index in columns]
+    labels = [model.config.id2label[index] for index in sorted(model.config.id2label)]
+    if names != labels:
+        raise RunError(f"smoke test: {predictions.name} has logits of {names}, config.json names {labels}")
+    written = np.array([[float(line[index]) for index in columns] for line in lines[1 : len(rows) + 1]])
+    computed = np.array([_logits(model, tokenizer, row, length) for row in rows[: len(written)]])
+    dtype = _run_dtype(folder)
+    scale = max(1.0, float(np.abs(written).max()))
+    off = np.abs(computed - written) / scale
+    if not (off.mean() <= TOLERANCE[dtype] and off.max() <= 4 * TOLERANCE[dtype]):
+        row = int(np.nan_to_num(off, nan=np.inf).max(axis=1).argmax())
+        raise RunError(
+            f"smoke test: the copy's logits are not those of {predictions.name}: row {row} has "
+            f"{np.round(computed[row], 4).tolist()}, written is {np.round(written[row], 4).tolist()} "
+            f"({dtype} explains {4 * TOLERANCE[dtype] * scale:.2g})"
+        )
+
+
+def _run_dtype(folder: Path) -> str:
+    """The coarser of what the run computed in and what its weights are saved in."""
+    run = _read_json(folder / "trainer_state.json").get("run") or {}
+    computed = _MIXED.get(run.get("mixed_precision") or "no", "float32")
+    saved = str(_read_json(folder / "config.json").get("dtype") or "float32")
+    return max(computed, saved if saved in TOLERANCE else "float32", key=lambda name: TOLERANCE[name])
+
+
+def _check_zero_shot(model: Any, tokenizer: PreTrainedTokenizerBase) -> None:
+    """The pipeline's ranking against the entailment logits of the same pairs; nothing to do without entailment."""
+    entailment = [index for name, index in model.config.label2id.items() if name.lower().startswith("entail")]
+    if not entailment:
+        return
+    make_pipeline: Any = pipeline  # its overloads know every task but do not fit a model of type Any
+    classify = make_pipeline("zero-shot-classification", model=model, tokenizer=tokenizer, device="cpu")
+    found = classify(TEXT, TOPICS, hypothesis_template=TEMPLATE)
+    length = model.config.max_position_embeddings
+    logits = [_logits(model, tokenizer, (TEXT, TEMPLATE.format(topic)), length)[entailment[0]] for topic in TOPICS]
+    scores = np.exp(logits - np.max(logits)) / np.exp(logits - np.max(logits)).sum()
+    by_hand = dict(zip(TOPICS, scores.tolist(), strict=True))
+    ranked = [by_hand[label] for label in found["labels"]]
+    # In order, but for ties that rounding alone decides.
+    if not np.allclose(ranked, found["scores"], atol=1e-4) or np.any(np.diff(ranked) > 1e-5):
+        raise RunError(
+            f"smoke test: the zero-shot pipeline ranks {found['labels']}, NLI by hand "
+            f"{sorted(by_hand, key=by_hand.__getitem__, reverse=True)}"
+        )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
