@@ -209,7 +209,7 @@ def _folded(name: str) -> str:
 
 
 def _is_generic(names: Sequence[str]) -> bool:
-    return list(names) == [f"LABEL_{number}" for number in range(len(names))]
+    return [_folded(name) for name in names] == [f"label_{number}" for number in range(len(names))]
 
 
 def _listed(names: Sequence[str]) -> str:
