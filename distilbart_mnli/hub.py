@@ -20,6 +20,7 @@ upload, commit.
 import contextlib
 import json
 import logging
+import os
 import re
 import shlex
 from collections.abc import Callable, Sequence
@@ -82,13 +83,13 @@ def preflight(args: Arguments) -> PublishTarget:
     the repository did not change since output_dir was published there last.
 
     Raises:
-        InputError: a publish-only run whose output_dir holds no model.
+        InputError: no training, and no model in output_dir.
         HubError: anything that the Hub refuses, in one line that says what to do.
     """
     assert args.output_dir is not None
     output_dir = Path(args.output_dir)
     publish_only = not (args.do_train or args.do_eval or args.do_predict)
-    if publish_only:
+    if not args.do_train:
         check_publishable(output_dir)
     with client_timeout(PREFLIGHT_READ_TIMEOUT):
         api = connect(args)
@@ -215,7 +216,14 @@ def publish(
     try:
         api = connect(args)
         with staged(output_dir, known_secrets(args)) as folder, client_timeout(READ_TIMEOUT):
-            smoke_test(folder, rows, args.max_seq_length, _first_predictions(output_dir), args.model_name_or_path)
+            smoke_test(
+                folder,
+                rows,
+                args.max_seq_length,
+                _first_predictions(output_dir),
+                args.model_name_or_path,
+                _mixed_precision(args),
+            )
             _remember(output_dir, target.repo_id, target.parent)
             publication = _Publication(api, target, folder, args)
             commit = until(publication.attempt, RETRY_SECONDS, api)
@@ -339,6 +347,12 @@ def _changed(api: HfApi, repo_id: str, before: str, after: str) -> str:
 def _first_predictions(output_dir: Path) -> Path | None:
     """eval_predictions_mnli.tsv goes before eval_predictions_mnli-mm.tsv."""
     return min(output_dir.glob("eval_predictions_*.tsv"), key=lambda path: (len(path.name), path.name), default=None)
+
+
+def _mixed_precision(args: Arguments) -> str:
+    if args.bf16 is None and args.fp16 is None:
+        return os.environ.get("ACCELERATE_MIXED_PRECISION", "no")  # what `accelerate launch` set
+    return "bf16" if args.bf16 else "fp16" if args.fp16 else "no"
 
 
 def _last_seen(output_dir: Path, repo_id: str) -> str | None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
@@ -43,6 +44,7 @@ def smoke_test(
     max_seq_length: int = 128,
     predictions: Path | None = None,
     start: str | None = None,
+    mixed_precision: str = "no",
 ) -> None:
     """Load `folder` as a stranger would, and compare.
 
@@ -52,6 +54,8 @@ def smoke_test(
         max_seq_length: of the run that wrote `predictions`.
         predictions: the run's eval_predictions_*.tsv; it is not published, so it lies elsewhere.
         start: folder or Hub id of the model that the run began with; it has the teacher's label names.
+        mixed_precision: "no", "fp16" or "bf16": what `predictions` were computed in, where it was not the training
+            that wrote them (trainer_state.json says what that used).
 
     Raises:
         RunError: naming the first thing that is wrong.
@@ -62,7 +66,7 @@ def smoke_test(
     if rows is None or predictions is None:
         logger.info("smoke test: no evaluation rows at hand, so the logits are not compared")
     else:
-        _check_logits(folder, model, tokenizer, list(rows)[:ROWS], max_seq_length, predictions)
+        _check_logits(folder, model, tokenizer, list(rows)[:ROWS], max_seq_length, predictions, mixed_precision)
     _check_zero_shot(model, tokenizer)
     logger.info("smoke test passed: %s loads with stock transformers and predicts what the run predicted", folder.name)
 
@@ -73,7 +77,7 @@ def _load(folder: Path) -> tuple[Any, PreTrainedTokenizerBase]:
             folder, dtype=torch.float32, output_loading_info=True, local_files_only=True, use_safetensors=True
         )
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
         raise RunError(f"smoke test: stock transformers cannot load the model: {error}") from error
     for what in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if loaded[what]:
@@ -130,6 +134,7 @@ def _check_logits(
     rows: list[tuple[str, str | None]],
     length: int,
     predictions: Path,
+    mixed_precision: str,
 ) -> None:
     lines = [line.split("\t") for line in predictions.read_text(encoding="utf-8").splitlines()]
     columns = [index for index, name in enumerate(lines[0]) if name.startswith("logit_")]
@@ -139,7 +144,7 @@ def _check_logits(
         raise RunError(f"smoke test: {predictions.name} has logits of {names}, config.json names {labels}")
     written = np.array([[float(line[index]) for index in columns] for line in lines[1 : len(rows) + 1]])
     computed = np.array([_logits(model, tokenizer, row, length) for row in rows[: len(written)]])
-    dtype = _run_dtype(folder)
+    dtype = _run_dtype(folder, mixed_precision)
     scale = max(1.0, float(np.abs(written).max()))
     off = np.abs(computed - written) / scale
     if not (off.mean() <= TOLERANCE[dtype] and off.max() <= 4 * TOLERANCE[dtype]):
@@ -151,12 +156,12 @@ def _check_logits(
         )
 
 
-def _run_dtype(folder: Path) -> str:
-    """The coarser of what the run computed in and what its weights are saved in."""
+def _run_dtype(folder: Path, mixed_precision: str) -> str:
+    """The coarsest of what the runs computed in and what the weights are saved in."""
     run = _read_json(folder / "trainer_state.json").get("run") or {}
-    computed = _MIXED.get(run.get("mixed_precision") or "no", "float32")
     saved = str(_read_json(folder / "config.json").get("dtype") or "float32")
-    return max(computed, saved if saved in TOLERANCE else "float32", key=lambda name: TOLERANCE[name])
+    used = [_MIXED.get(mixed_precision), _MIXED.get(run.get("mixed_precision") or "no"), saved]
+    return max((dtype for dtype in used if dtype in TOLERANCE), key=lambda dtype: TOLERANCE[dtype])
 
 
 def _check_zero_shot(model: Any, tokenizer: PreTrainedTokenizerBase) -> None:
