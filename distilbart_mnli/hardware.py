@@ -10,6 +10,7 @@ that each believe they are the first and write the same files, four processes on
 environment or in the process group, so it is compared here, once, before anything is read.
 """
 
+import atexit
 import logging
 import os
 from collections.abc import Mapping
@@ -27,39 +28,7 @@ from accelerate.utils import (
 
 from distilbart_mnli.arguments import Arguments
 from distilbart_mnli.errors import InputError
-from distilbart_mnli.processes import (  # what a run needs beside the accelerator can be had from here
-    OutputDirLock,
-    agree_max,
-    cpu_group,
-    gather_objects,
-    lock_output_dir,
-    raise_together,
-    ranks_sharing,
-    spoken_once,
-    wait_for_all,
-    warn_once,
-)
-
-__all__ = [
-    "BatchPlan",
-    "OutputDirLock",
-    "agree_max",
-    "batch_plan",
-    "choose_device_type",
-    "choose_precision",
-    "cpu_group",
-    "describe",
-    "gather_objects",
-    "launch_problem",
-    "lock_output_dir",
-    "make_accelerator",
-    "raise_together",
-    "ranks_sharing",
-    "requested_processes",
-    "size_problem",
-    "supports_bf16",
-    "wait_for_all",
-]
+from distilbart_mnli.processes import cpu_group, leave_groups, spoken_once, warn_once
 
 logger = logging.getLogger(__name__)
 
@@ -119,11 +88,12 @@ def make_accelerator(args: Arguments) -> Accelerator:
         raise spoken_once(problem)
     gpus = torch.cuda.device_count()
     if accelerator.num_processes == 1 and accelerator.device.type == "cuda" and gpus > 1:
-        logger.info(
+        warn_once(
             f"{gpus} GPUs here, and one process: this run uses one. For all of them: accelerate launch --config_file "
             f"accelerate_configs/multi_gpu.yaml --num_processes {gpus} run_glue.py ... --expected_num_processes {gpus}"
         )
     cpu_group()  # made here because making it is itself a step that all processes take together
+    atexit.register(leave_groups)
     return accelerator
 
 
