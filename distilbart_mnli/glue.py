@@ -20,13 +20,10 @@ diagnostic set AX where its file is found. AX itself has no training set; it can
 which holds its labels, is in data_dir.
 """
 
-import dataclasses
 import difflib
-import logging
 import math
 import re
 import shlex
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,8 +32,10 @@ import numpy as np
 
 from distilbart_mnli.arguments import Arguments
 from distilbart_mnli.errors import HubError, InputError
+from distilbart_mnli.glue_labels import adopt_model_labels, folded, listed, match_labels
 from distilbart_mnli.glue_tasks import TASKS, Source, Task
-from distilbart_mnli.tables import Columns, column_names, read_columns
+from distilbart_mnli.own_data import own_task
+from distilbart_mnli.tables import Columns, exists, read_columns
 
 __all__ = [
     "HUB_DATASET",
@@ -45,6 +44,7 @@ __all__ = [
     "Split",
     "Task",
     "adopt_model_labels",
+    "find_task",
     "get_task",
     "hub_split",
     "load_evaluation",
@@ -52,7 +52,6 @@ __all__ = [
     "load_train",
     "match_labels",
 ]
-logger = logging.getLogger(__name__)
 
 HUB_DATASET = "nyu-mll/glue"
 
@@ -92,14 +91,21 @@ def get_task(args: Arguments) -> Task:
     Raises:
         InputError: an unknown task; own files that cannot be read, lack a column or have no classes.
     """
-    if args.task_name is None:
-        return _own_task(args)
+    return own_task(args) if args.task_name is None else find_task(args.task_name, "task_name")
+
+
+def find_task(name: str, option: str) -> Task:
+    """The GLUE task of this name, in any case and spelling.
+
+    Raises:
+        InputError: there is none; names `option` and the nearest task.
+    """
     known = {_plain(name): task for task in TASKS.values() for name in (task.name, *task.aliases)}
-    task = known.get(_plain(args.task_name))
+    task = known.get(_plain(name))
     if task is None:
-        near = difflib.get_close_matches(_plain(args.task_name), known, n=1)
+        near = difflib.get_close_matches(_plain(name), known, n=1)
         hint = f"; did you mean {known[near[0]].name}?" if near else ""
-        raise InputError(f"task_name: unknown task {args.task_name}; known: {', '.join(TASKS)}{hint}")
+        raise InputError(f"{option}: unknown task {name}; known: {', '.join(TASKS)}{hint}")
     return task
 
 
@@ -143,80 +149,6 @@ def load_test(args: Arguments, task: Task) -> list[Split]:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Labels of the task and labels of the model
-
-
-def match_labels(task: Task, id2label: dict[int, str], source: str) -> np.ndarray | None:
-    """The model's label id of each of the task's labels, matched by name.
-
-    Names match whatever their case; a label may also have the name it has in GLUE's files ("0", "1"). Generic names
-    (LABEL_0, ...), which say nothing, are taken for the task's labels in the task's order.
-
-    Args:
-        task: for own data, as adopt_model_labels returned it.
-        id2label: of the model's config.
-        source: the model's name or folder, for the message.
-
-    Returns:
-        int64 [len(task.label_names)]: task label id -> model label id. None for regression.
-
-    Raises:
-        InputError: the names differ, or their number; a regression task and a model with several outputs.
-    """
-    names = [id2label[key] for key in sorted(id2label, key=int)]
-    if task.is_regression:
-        if len(names) != 1:
-            raise InputError(
-                f"{source}: task {task.name} needs a head with one output, this one has {len(names)} "
-                f"({_listed(names)}); give --reinit_classifier true to put a new one in its place"
-            )
-        return None
-    if len(names) == len(task.label_names) and _is_generic(names):
-        logger.info("%s: label names are generic; taken for %s", source, _listed(task.label_names))
-        return np.arange(len(names), dtype=np.int64)
-    for known in (task.label_names, task.file_labels):
-        for key in (str, _folded):
-            ids = {key(name): number for number, name in enumerate(names)}
-            wanted = [key(name) for name in known]
-            # One name for two labels, or one model label too many, is no match.
-            if len(ids) == len(names) == len(set(wanted)) and set(wanted) == set(ids):
-                return np.array([ids[name] for name in wanted], dtype=np.int64)
-    raise InputError(
-        f"{source}: its labels ({_listed(names)}) are not those of task {task.name} ({_listed(task.label_names)}); "
-        "give --reinit_classifier true to put a new classification head in place of its own"
-    )
-
-
-def adopt_model_labels(task: Task, id2label: dict[int, str]) -> Task:
-    """For own data: the task with the model's label names, where these cover all that are in the data.
-
-    So a file that lacks one of the model's labels, or a test file without any, still fits the model. GLUE's tasks, and
-    own tasks whose labels the model does not have, are returned as they are (match_labels then says what is wrong).
-    """
-    names = [id2label[key] for key in sorted(id2label, key=int)]
-    if not task.own_data or (task.label_names and _is_generic(names)):
-        return task
-    folded = {_folded(name): name for name in names}
-    if len(folded) != len(names) or not {_folded(name) for name in task.label_names} <= set(folded):
-        return task
-    # A label keeps the spelling it has in the data, by which its rows are read.
-    in_data = {_folded(name): name for name in task.label_names}
-    return dataclasses.replace(task, label_names=tuple(in_data.get(_folded(name), name) for name in names))
-
-
-def _folded(name: str) -> str:
-    return str(name).strip().casefold()
-
-
-def _is_generic(names: Sequence[str]) -> bool:
-    return [_folded(name) for name in names] == [f"label_{number}" for number in range(len(names))]
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(map(str, names[:10])) + (", ..." if names[10:] else "")
-
-
-# ---------------------------------------------------------------------------------------------------------------------
 # Reading
 
 
@@ -233,18 +165,11 @@ def _load(args: Arguments, task: Task, source: Source, limit: int | None, needs_
 
 def _find(args: Arguments, task: Task, source: Source) -> Path | None:
     folder = _folder(args, task)
-    return next((folder / file for file in source.files if _exists(folder / file)), None)
+    return next((folder / file for file in source.files if exists(folder / file)), None)
 
 
 def _folder(args: Arguments, task: Task) -> Path:
     return Path("" if task.own_data else args.data_dir or "")
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:  # no permission to look: whoever opens it says so
-        return True
 
 
 def _load_file(args: Arguments, task: Task, source: Source, limit: int | None, needs_labels: bool) -> Split:
@@ -285,7 +210,7 @@ def _file_labels(path: Path, task: Task, columns: Columns, needs_labels: bool) -
         row = next(row for row, word in enumerate(words) if word not in ids)
         raise InputError(
             f"{path}, line {columns.lines[row]}: unknown label {words[row][:60]!r} in {columns.names['label']}; "
-            f"expected one of {_listed(task.written_labels)}"
+            f"expected one of {listed(task.written_labels)}"
         ) from None
 
 
@@ -310,7 +235,7 @@ def _missing_file(args: Arguments, task: Task, source: Source) -> InputError:
     what = f"{folder / source.files[0]}: no such file"
     if task.own_data:
         return InputError(what)
-    if _exists(folder / task.folder / source.files[0]):
+    if exists(folder / task.folder / source.files[0]):
         return InputError(
             f"{what}; {folder / task.folder} has it: give --data_dir {shlex.quote(str(folder / task.folder))}"
         )
@@ -376,62 +301,7 @@ def _hub_labels(where: str, task: Task, feature, values: list, needs_labels: boo
     if task.is_regression:
         return np.array(values, dtype=np.float32)
     names = getattr(feature, "names", None)
-    ids = {_folded(name): number for number, name in enumerate(task.label_names)}
-    if names is None or {_folded(name) for name in names} != set(ids):
-        raise InputError(f"{where}: expected the label names {_listed(task.label_names)}, found {names}")
-    return np.array([ids[_folded(name)] for name in names], dtype=np.int64)[np.array(values)]
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# The user's own files
-
-
-def _own_task(args: Arguments) -> Task:
-    files = {"train": args.train_file, "validation": args.validation_file, "test": args.test_file}
-    for file in files.values():
-        if file and not _exists(Path(file)):
-            raise InputError(f"{file}: no such file")
-    sources = {
-        name: Source(name=name, files=(file,), submission="predictions" * (name == "test"))
-        for name, file in files.items()
-        if file
-    }
-    sentence2: tuple[str, ...] = ("sentence2", "hypothesis")
-    if args.sentence2_key:
-        sentence2 = (args.sentence2_key,)
-    else:  # The first file decides for all, so that no file loses its second text unnoticed.
-        found = column_names(Path(next(file for file in files.values() if file)))
-        sentence2 = tuple(name for name in sentence2 if name in found)[:1]
-    task = Task(
-        name="custom",
-        label_names=(),
-        sentence1=(args.sentence1_key,) if args.sentence1_key else ("sentence1", "premise", "text", "sentence"),
-        sentence2=sentence2,
-        label=(args.label_key or "label",),
-        train=sources.get("train"),
-        evaluation=tuple(sources[name] for name in ("validation",) if name in sources),
-        test=tuple(sources[name] for name in ("test",) if name in sources),
-        own_data=True,
-    )
-    if args.sentence1_key and args.sentence1_key == args.sentence2_key:
-        raise InputError(f"sentence1_key and sentence2_key are both {args.sentence1_key}; leave out sentence2_key")
-    labels: set[str] = set()
-    for source in (task.train, *task.evaluation):
-        if source is not None:
-            path = Path(source.files[0])
-            columns = read_columns(path, {"label": task.label}, skip_bad_rows=args.skip_bad_rows)
-            labels.update(columns.values["label"])
-            _check_classes(path, columns)
-    if args.do_train and len(labels) < 2:
-        raise InputError(f"{args.train_file}: only one label, {_listed(list(labels))}; nothing to learn")
-    numbers = all(re.fullmatch(r"-?[0-9]{1,18}", label) for label in labels)
-    return dataclasses.replace(task, label_names=tuple(sorted(labels, key=int if numbers else None)))
-
-
-def _check_classes(path: Path, columns: Columns) -> None:
-    """Refuse what cannot be the name of a class: no text at all, or a score."""
-    for line, word in zip(columns.lines, columns.values["label"], strict=True):
-        if not word.strip() or re.fullmatch(r"[-+]?[0-9]*\.[0-9]+([eE][-+]?[0-9]+)?", word.strip()):
-            raise InputError(
-                f"{path}, line {line}: expected the name of a class in {columns.names['label']}, found {word[:60]!r}"
-            )
+    ids = {folded(name): number for number, name in enumerate(task.label_names)}
+    if names is None or {folded(name) for name in names} != set(ids):
+        raise InputError(f"{where}: expected the label names {listed(task.label_names)}, found {names}")
+    return np.array([ids[folded(name)] for name in names], dtype=np.int64)[np.array(values)]

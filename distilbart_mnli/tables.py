@@ -127,6 +127,14 @@ def column_names(path: Path) -> list[str]:
     return [(name or "").strip() for name in first[1]]
 
 
+def exists(path: Path) -> bool:
+    """Whether there is such a path, or no permission to look: then whoever opens it says so."""
+    try:
+        return path.exists()
+    except OSError:
+        return True
+
+
 def _find_columns(path, wanted, optional, header) -> dict[str, str]:
     names: dict[str, str] = {}
     for role, choices in wanted.items():

@@ -1,0 +1,52 @@
+"""Get GLUE's data as TSV files, with the flags of the script that transformers removed.
+
+    python download_glue_data.py --data_dir glue_data --tasks MNLI
+    python download_glue_data.py --data_dir glue_data --tasks MNLI,RTE SST-2     # or: all
+
+makes glue_data/MNLI/train.tsv and so on from nyu-mll/glue on the Hub, with the columns of gluebenchmark.com. Files
+that are there and whole are skipped, so the same command goes on after an interruption. The number of rows of each
+file is checked. Tabs and line breaks inside a text become spaces, and are counted.
+
+Exit codes: 0 done; 1 the disk failed, or the data is not GLUE's; 2 bad input; 3 the Hub refused or cannot be reached.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from distilbart_mnli.errors import InputError, run_command
+from distilbart_mnli.glue import TASKS
+from distilbart_mnli.glue_download import download, select_tasks
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """argparse, with one line for a mistake instead of the usage of every option."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"command line: {message}; see {self.prog} --help")
+
+
+def main() -> None:
+    folders = ", ".join(dict.fromkeys(task.folder for task in TASKS.values()))
+    parser = OneLineParser(
+        prog="download_glue_data.py",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--data_dir", type=Path, default=Path("glue_data"), help="default: glue_data")
+    parser.add_argument("--tasks", nargs="+", default=["all"], metavar="TASK", help=f"{folders}, or all (default)")
+    parser.add_argument("--cache_dir", help="where the datasets library keeps downloads (default: its own cache)")
+    parser.add_argument("--overwrite", action="store_true", help="replace files with another number of rows")
+    parser.add_argument("--path_to_mrpc", help="without effect: MRPC comes from the Hub like the rest")
+    args = parser.parse_args()
+    tasks = select_tasks(args.tasks)
+    for file in download(tasks, args.data_dir, args.cache_dir, args.overwrite):
+        note = ", was there" if file.was_there else ""
+        note += f", {file.breaks:,} tabs and line breaks inside texts became spaces" if file.breaks else ""
+        print(f"{file.path}: {file.rows:,} rows{note}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))
