@@ -318,7 +318,7 @@ def public_command(command: str) -> str:
     try:
         words = shlex.split(command)
     except ValueError:  # an unclosed quote: not one of ours, but it is text all the same
-        return _TOKEN.sub("***", without_paths(command))
+        return _TOKEN.sub("hf_...", without_paths(command))
     kept: list[str] = []
     for word in words:
         option, equals, value = word.partition("=")
@@ -331,7 +331,7 @@ def public_command(command: str) -> str:
         start, value = (option + "=", value) if is_option else ("", word)
         if re.match(_START + "|/", value):  # the whole word, spaces included
             value = _last_part(value)
-        kept.append(_TOKEN.sub("***", start + without_paths(value)))
+        kept.append(_TOKEN.sub("hf_...", start + without_paths(value)))
     return shlex.join(kept)
 
 

@@ -70,13 +70,13 @@ def write_model_card(output_dir: Path, hub_model_id: str | None = None) -> None:
     if facts.license is None and facts.has_model:
         logger.warning("model card: the license is left out, because no card of the teacher names one; --license does")
     old_metadata, old_body = _read_old_card(folder / FILE_NAME)
-    generated = card_metadata(facts).to_dict()
-    metadata = merge_metadata(_read_checksums(old_body), old_metadata, generated)
+    generated = flat_results(card_metadata(facts).to_dict())
+    merged = merge_metadata(_read_checksums(old_body), flat_results(old_metadata), generated)
     sections = body_sections(facts, picture.name if picture else None)
     body = merge_body(old_body, sections, checksums(generated))
     unfinished = folder / (FILE_NAME + ".tmp")
     # Through ModelCard, so that what is written is what the Hub's own client reads.
-    ModelCard(f"---\n{ModelCardData(**metadata).to_yaml()}\n---\n\n{body}\n").save(unfinished)
+    ModelCard(f"---\n{ModelCardData(**with_model_index(merged)).to_yaml()}\n---\n\n{body}\n").save(unfinished)
     unfinished.replace(folder / FILE_NAME)
 
 
@@ -162,19 +162,19 @@ def eval_result(facts: Facts, score: Score) -> EvalResult:
 
 
 def checksums(metadata: Metadata) -> Checksums:
-    """Key -> checksum of its value; of a list, and of model-index, one for each entry."""
+    """Key -> checksum of its value; of a list one for each entry."""
 
     def one(value: Any) -> str:
         return f"{zlib.crc32(json.dumps(value, sort_keys=True, default=str).encode()):08x}"
 
-    flat = _with_flat_results(metadata)
     return {
-        key: [one(item) for item in value] if isinstance(value, list) else one(value) for key, value in flat.items()
+        key: [one(entry) for entry in value] if isinstance(value, list) else one(value)
+        for key, value in metadata.items()
     }
 
 
 def merge_metadata(before: Checksums, old: Metadata, new: Metadata) -> Metadata:
-    """The metadata of the new card.
+    """The metadata of the new card; all three with model-index as flat_results() makes it.
 
     Args:
         before: checksums of what was generated last time; empty if nothing was.
@@ -185,7 +185,7 @@ def merge_metadata(before: Checksums, old: Metadata, new: Metadata) -> Metadata:
         `new`, then what a person added to `old`: keys and list entries that were not generated, and values that are no
         longer what was generated. List entries that a person removed stay removed.
     """
-    old, new, now = _with_flat_results(old), _with_flat_results(new), checksums(old)
+    now, renewed = checksums(old), checksums(new)
     merged: Metadata = {}
     for key in dict.fromkeys([*new, *old]):
         generated, known = new.get(key), before.get(key)
@@ -196,7 +196,7 @@ def merge_metadata(before: Checksums, old: Metadata, new: Metadata) -> Metadata:
             added = [entry for entry, sum_ in zip(old[key], current, strict=True) if sum_ not in known]
             kept = [
                 entry
-                for entry, sum_ in zip(generated or [], checksums(new).get(key, []), strict=True)
+                for entry, sum_ in zip(generated or [], renewed.get(key, []), strict=True)
                 if not (sum_ in known and sum_ not in current)
             ]
             value = kept + [entry for entry in added if entry not in kept]
@@ -204,10 +204,10 @@ def merge_metadata(before: Checksums, old: Metadata, new: Metadata) -> Metadata:
             value = old[key]
         if value not in (None, []):
             merged[key] = value
-    return _with_model_index(merged)
+    return merged
 
 
-def _with_flat_results(metadata: Metadata) -> Metadata:
+def flat_results(metadata: Metadata) -> Metadata:
     """model-index, a list of one model with its results, as the list of results; the name under a key of its own."""
     flat = {key: value for key, value in metadata.items() if key != "model-index"}
     for model in metadata.get("model-index") or []:
@@ -216,7 +216,7 @@ def _with_flat_results(metadata: Metadata) -> Metadata:
     return flat
 
 
-def _with_model_index(flat: Metadata) -> Metadata:
+def with_model_index(flat: Metadata) -> Metadata:
     name, results = flat.pop("model-index name", None), flat.pop("model-index", None)
     return {**flat, "model-index": [{"name": name, "results": results}]} if results else flat
 
