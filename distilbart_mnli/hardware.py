@@ -28,7 +28,7 @@ from accelerate.utils import (
 
 from distilbart_mnli.arguments import Arguments
 from distilbart_mnli.errors import InputError
-from distilbart_mnli.processes import cpu_group, leave_groups, spoken_once, warn_once
+from distilbart_mnli.processes import cpu_group, follow_launcher, leave_groups, spoken_once, warn_once
 
 logger = logging.getLogger(__name__)
 
@@ -94,6 +94,7 @@ def make_accelerator(args: Arguments) -> Accelerator:
         )
     cpu_group()  # made here because making it is itself a step that all processes take together
     atexit.register(leave_groups)
+    follow_launcher(os.environ)
     return accelerator
 
 
@@ -197,16 +198,20 @@ def choose_precision(
     if device_type == "mps":
         warn_once(f"{asked} is not used on Apple's GPU: this run computes in float32")
         return "no"
+    if device_type == "xla":
+        # accelerate's bf16 there is XLA_USE_BF16, which made the weights bf16 too and is to go away in torch_xla 2.8.
+        warn_once(f"{asked} is not used on XLA: this run computes in float32 (a TPU multiplies in bf16 by itself)")
+        return "no"
     if has_bf16 is None:
         has_bf16 = supports_bf16(device_type)
-    if asked == "fp16" and device_type in ("cpu", "xla"):
+    if asked == "fp16" and device_type == "cpu":
         if has_bf16:
-            warn_once(f"fp16 needs a GPU: this run computes in bf16, which this {device_type} has")
+            warn_once("fp16 needs a GPU: this run computes in bf16, which this processor has")
             return "bf16"
         warn_once("fp16 needs a GPU, and this processor has no bf16: this run computes in float32")
         return "no"
     if asked == "bf16" and not has_bf16:
-        faster = "--fp16 true" if device_type == "cuda" else "--no_bf16"
+        faster = "--fp16 true --bf16 false" if device_type == "cuda" else "--bf16 false"
         warn_once(f"this {device_type} device emulates bf16, slowly; {faster} is faster")
     return asked
 
@@ -277,7 +282,8 @@ def describe(accelerator: Accelerator, plan: BatchPlan, precision: str) -> str:
         found = torch.cuda.get_device_properties(device)
         name += f" ({found.name}, {found.total_memory / 2**30:.0f} GiB)"
     elif device.type == "cpu":
-        name += f" ({_count(torch.get_num_threads(), 'thread')} a process)"
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        name = f"cpu ({_count(torch.get_num_threads(), 'thread')} a process, {_count(cores or 1, 'core')})"
     kind = accelerator.distributed_type.value
     dtype = {"no": "float32", "bf16": "bf16", "fp16": "fp16"}[precision]
     arithmetic = f"{plan.per_device} x {plan.accumulation} x {_count(processes)} = {plan.effective} examples a step"

@@ -10,14 +10,17 @@ for the GPU's queue. Functions that talk to the others say so: all processes mus
 
 import atexit
 import contextlib
+import ctypes
 import fcntl
 import json
 import logging
 import os
+import signal
 import socket
+import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import IO
@@ -132,6 +135,18 @@ def leave_groups() -> None:
     _groups.clear()
     if dist.is_initialized() and dist.get_backend() == "gloo":
         dist.destroy_process_group()
+
+
+def follow_launcher(environment: Mapping[str, str]) -> None:
+    """Under a launcher, on Linux: have the kernel send this process SIGTERM when the launcher is gone.
+
+    `accelerate launch` of one process dies of the first SIGTERM and passes nothing on, and any launcher can be killed:
+    without this the training would go on unseen, holding GPU and output folder. With it, it saves and ends.
+    """
+    launched = "ACCELERATE_MIXED_PRECISION" in environment or "TORCHELASTIC_RUN_ID" in environment
+    if launched and sys.platform == "linux":
+        set_parent_death_signal = 1  # PR_SET_PDEATHSIG of <sys/prctl.h>
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
 
 
 def gather_objects(value: object) -> list:
