@@ -472,9 +472,18 @@ def _shown(value: Any) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 takes 3e-5 for text, because it has no dot; everyone who writes it means a number."""
+    """YAML 1.1 takes 3e-5 for text, because it has no dot, `no` (an eval_strategy) for false, and 2020-10-01 for a
+    date; everyone who writes them means a number, the word, and a text."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - how PyYAML's loaders are made
+        first: [(tag, pattern) for tag, pattern in rules if not tag.endswith((":bool", ":timestamp"))]
+        for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
 
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile("^(true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
 )
