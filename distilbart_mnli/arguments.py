@@ -346,13 +346,13 @@ def field_types() -> dict[str, Any]:
 
 def field_help(group: type) -> dict[str, str]:
     """The string under each field of a dataclass, read from its source."""
-    body = ast.parse(inspect.getsource(group)).body[0].body  # type: ignore[attr-defined]
-    pairs = itertools.pairwise(body)
-    return {
-        field.target.id: text.value.value
-        for field, text in pairs
-        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr)  # type: ignore[attr-defined]
-    }
+    definition = ast.parse(inspect.getsource(group)).body[0]
+    assert isinstance(definition, ast.ClassDef)
+    texts: dict[str, str] = {}
+    for field, text in itertools.pairwise(definition.body):
+        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
+            texts[ast.unparse(field.target)] = str(text.value.value)
+    return texts
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -617,7 +617,8 @@ def _checked(values: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 def _read_flags(argv: list[str]) -> dict[str, Any]:
-    known, values, rest = field_types(), {}, list(argv)
+    known, rest = field_types(), list(argv)
+    values: dict[str, Any] = {}
     while rest:
         word = rest.pop(0)
         if not word.startswith("--") or word == "--":
