@@ -307,14 +307,17 @@ class _Publication:
         return done.oid
 
     def _landed(self, parent: str | None) -> str | None:
-        """The newest commit since `parent` (and that one) whose tree holds every one of our files."""
+        """The commit, from `parent` on, that brought the tree to hold every one of our files, if one has."""
+        landed = None
         for commit in self.api.list_repo_commits(self.repo_id)[:20]:
             tree = {e.path: e for e in self.api.list_repo_tree(self.repo_id, revision=commit.commit_id)}
             if all(self._equal(path, tree.get(path.name)) for path in self.files):
-                return commit.commit_id
+                landed = commit.commit_id
+            elif landed is not None:
+                break
             if commit.commit_id == parent:
-                return None
-        return None
+                break
+        return landed
 
     def _equal(self, path: Path, entry: Any) -> bool:
         if not isinstance(entry, RepoFile) or entry.size != path.stat().st_size:

@@ -103,8 +103,14 @@ def _is_transient(error: BaseException) -> bool:
 
 def _reason(error: BaseException, api: HfApi) -> str:
     """One line without the token."""
-    status = _status(error)
-    text = " ".join(str(_chain(error)[-1]).split())[:300]
+    status, cause = _status(error), _chain(error)[-1]
+    text = " ".join(str(cause).split())[:300]
+    for found in _chain(error):
+        if isinstance(found, HfHubHTTPError):
+            said = found.server_message or found.response.reason_phrase
+            text = (
+                f"{' '.join(said.split())[:300]} ({found.response.request.method} {found.response.request.url.path})"
+            )
     if isinstance(error, OfflineModeIsEnabled):
         text = "HF_HUB_OFFLINE is set, so nothing can be published"
     elif status == 401:

@@ -37,10 +37,11 @@ PUBLISHED_FILES = (
 """Names and patterns of the files that are uploaded; nothing else ever is."""
 
 NEEDED_FILES = ("config.json", "model.safetensors", "tokenizer_config.json")
-# Written by a run, so a path in them is a path of this machine. The tokenizer's tables are text of another kind.
-_REWRITTEN = (
-    "config.json tokenizer_config.json training_args.json trainer_state.json all_results.json tradeoffs.json".split()
-)
+# Written by a run, so every path in them is one of this machine.
+_OURS = ("training_args.json", "trainer_state.json", "all_results.json", "tradeoffs.json")
+# Written by transformers. Only keys that name files may be touched: a token such as </s> is no path.
+_STOCK = ("config.json", "tokenizer_config.json")
+_FILE_KEY = re.compile(r".*_(?:path|file|dir)|file|path")
 _TOKEN = re.compile(rb"\b(?:hf|api_org)_[A-Za-z0-9]{30,}")
 _SECRET_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_HUB_TOKEN", "WANDB_API_KEY")
 _CHUNK = 1 << 24
@@ -77,8 +78,8 @@ def staged(output_dir: Path, secrets: Iterable[str]) -> Iterator[Path]:
             folder.mkdir()
             for path in published_files(output_dir):
                 target = folder / path.name
-                if path.name in _REWRITTEN:
-                    content = _public(json.loads(path.read_text(encoding="utf-8")))
+                if path.name in _OURS + _STOCK:
+                    content = _public(json.loads(path.read_text(encoding="utf-8")), path.name in _OURS)
                     target.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
                 elif path.suffix == ".safetensors":
                     target.symlink_to(path.resolve())
@@ -97,16 +98,17 @@ def published_files(folder: Path) -> list[Path]:
     return [path for pattern in PUBLISHED_FILES for path in sorted(folder.glob(pattern)) if path.is_file()]
 
 
-def _public(value: Any, key: str = "") -> Any:
+def _public(value: Any, all_keys: bool, key: str = "") -> Any:
+    """`value` with paths of this machine reduced to base names: under every key, or only under those of files."""
     if isinstance(value, dict):
-        return {name: _public(entry, name) for name, entry in value.items() if name != "hub_token"}
+        return {name: _public(entry, all_keys, name) for name, entry in value.items() if name != "hub_token"}
     if isinstance(value, list):
-        return [_public(entry) for entry in value]
-    if not isinstance(value, str) or len(value) < 2:
+        return [_public(entry, all_keys, key) for entry in value]
+    if not isinstance(value, str) or not (all_keys or _FILE_KEY.fullmatch(key)):
         return value
     if key == "command":
         return public_command(value)
-    if value.startswith(("/", "~")) and Path(value).expanduser().exists():
+    if value.startswith(("/", "~/")) and Path(value).expanduser().exists():
         return Path(value).name  # a path with spaces is recognised by being there
     return without_paths(value)
 

@@ -84,7 +84,7 @@ class Handler(BaseHTTPRequestHandler):
             return self._drop()
         body = self._body()
         if fault.corrupt:
-            body = bytes([body[0] ^ 1]) + body[1:]
+            body = body[:-1] + bytes([body[-1] ^ 1])
         if fault.run is not None:
             fault.run()
         if fault.status is not None:

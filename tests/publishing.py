@@ -1,6 +1,7 @@
 """For the tests of publishing: a finished run's folder, arguments for it, a logged-in Hub, and short waits."""
 
 import json
+import os
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +17,8 @@ from distilbart_mnli.arguments import Arguments
 from tests.hub_server import Hub
 from tests.tiny import sentence, tiny_bart, tiny_tokenizer
 
+# hf_xet's own retries, in Rust: read when it is first used.
+os.environ.setdefault("HF_XET_CLIENT_RETRY_BASE_DELAY", "50ms")
 REPO = "ann/distilbart-mnli-2-1"
 CARD = "---\nlanguage: en\nlicense: mit\ntags:\n- distilbart\npipeline_tag: zero-shot-classification\n---\n# Hi\n"
 ROWS = [(sentence(rng), sentence(rng)) for rng in map(np.random.default_rng, range(70))]
