@@ -161,7 +161,7 @@ class Context:
             return found
         size = encoder_cache.cache_bytes(split, model.config.d_model, self.compute_dtype)
         reason = encoder_cache.refuse_reason(
-            size, folder, args.encoder_cache_max_gb, passes if wanted == "auto" else float("inf")
+            size, folder / key, args.encoder_cache_max_gb, passes if wanted == "auto" else float("inf")
         )
         reasons = [other for other in gather_objects(reason) if other]
         if reasons and wanted == "true":

@@ -26,6 +26,7 @@ import fcntl
 import json
 import logging
 import os
+import re
 import shutil
 import sys
 import time
@@ -115,7 +116,8 @@ class EncoderCache:
             states = torch.from_numpy(np.memmap(folder / "states.bin", width, "r", shape=(tokens, d_model)))
         self._states = states.view(DTYPES[self.dtype])
         self._check(split, d_model)
-        os.utime(folder / "meta.json")  # "last used" of `list` and `prune`
+        with contextlib.suppress(OSError):  # a cache that others wrote can be read all the same
+            os.utime(folder / "meta.json")  # "last used" of `list` and `prune`
 
     def _check(self, split: TokenizedSplit, d_model: int) -> None:
         crc = np.fromfile(self.folder / "crc.bin", np.uint32)
@@ -137,23 +139,40 @@ class EncoderCache:
 
 
 def refuse_reason(size: int, folder: Path, max_gb: float, passes: float) -> str | None:
-    """Why a cache of `size` bytes is not worth building, or does not fit; None if it is and does.
+    """Why a cache of `size` bytes is not worth building, or cannot be; None if it is and can.
 
     Args:
+        folder: the cache's own; what a killed build reserved for it counts as free.
         passes: how often this run reads each example.
     """
     if passes <= 1:
         return "the run reads every example at most once"
-    existing = folder
-    while not existing.exists():
-        existing = existing.parent
-    free = shutil.disk_usage(existing).free
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        return f"{folder.parent} cannot be made: {error.strerror}"
+    if not os.access(folder.parent, os.W_OK | os.X_OK):
+        return f"{folder.parent} is not writable"
+    free = shutil.disk_usage(folder.parent).free + folder_bytes(folder) + folder_bytes(_partial(folder))
     needed = f"it needs {size / 1e9:.2f} GB"
     if size > max_gb * 1e9:
         return f"{needed}, encoder_cache_max_gb is {max_gb:g}"
     if size > FREE_DISK_SHARE * free:
-        return f"{needed}, {free / 1e9:.2f} GB are free in {folder} (at most 80 % of it is used)"
+        return f"{needed}, {free / 1e9:.2f} GB are free in {folder.parent} (at most 80 % of it is used)"
     return None
+
+
+def folder_bytes(folder: Path) -> int:
+    """Bytes of the files in a folder; 0 if there is none."""
+    return sum(file.stat().st_size for file in folder.iterdir()) if folder.is_dir() else 0
+
+
+def _partial(folder: Path) -> Path:
+    return folder.with_name(folder.name + ".partial")
+
+
+def _lock_file(folder: Path) -> Path:
+    return folder.with_name(folder.name + ".lock")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -186,15 +205,25 @@ def encoder_batches(lengths: np.ndarray, batch_tokens: int) -> list[np.ndarray]:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold the lock of one cache; another run that wants the same one waits and then finds it built."""
-    with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            logger.info("another run builds the same encoder cache; waiting for it (%s)", path)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def _locked(path: Path, wait: bool = True) -> Iterator[bool]:
+    """Hold the lock of one cache; another run that wants the same one waits and then finds it built.
+
+    Gives false, and holds nothing, if another process has it and `wait` is false.
+    """
+    while True:
+        with path.open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if not wait:
+                    yield False
+                    return
+                logger.info("another run builds the same encoder cache; waiting for it (%s)", path)
+                fcntl.flock(file, fcntl.LOCK_EX)
+            # `prune` removes the file while it holds it: then this is nobody's lock any more.
+            if path.exists() and path.stat().st_ino == os.fstat(file.fileno()).st_ino:
+                yield True
+                return
 
 
 def open_cache(folder: Path, split: TokenizedSplit) -> EncoderCache | None:
@@ -229,14 +258,20 @@ def build_cache(
         RunError: the disk is full, or the folder cannot be written.
     """
     builders = builders or Builders()
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = folder.with_name(folder.name + ".partial")
+    partial = _partial(folder)
     leads = builders.index == 0
     with contextlib.ExitStack() as held:
         whole = None
         with builders.together():
             if leads:
-                held.enter_context(_locked(folder.with_name(folder.name + ".lock")))
+                try:
+                    folder.parent.mkdir(parents=True, exist_ok=True)
+                    held.enter_context(_locked(_lock_file(folder)))
+                except OSError as error:
+                    raise RunError(
+                        f"encoder cache {folder.parent}: cannot be written: {error.strerror}; set encoder_cache_dir "
+                        "to another folder, or cache_encoder_outputs to false"
+                    ) from None
                 whole = open_cache(folder, split)
                 if whole is None:
                     shutil.rmtree(folder, ignore_errors=True)
@@ -387,16 +422,25 @@ def _finish(partial: Path, folder: Path, split: TokenizedSplit, model: ShortCutB
 def _entries(folder: Path) -> list[dict[str, Any]]:
     entries = []
     for path in sorted(folder.glob("*")):
-        if not path.is_dir():
-            continue
+        if not path.is_dir() or not re.fullmatch(r"[0-9a-f]{32}(\.partial)?", path.name):
+            continue  # not ours, whatever folder was named
         meta: dict[str, Any] = {"dtype": "?", "rows": "?", "split": "?", "origin": "unfinished"}
         stamp = path
         with contextlib.suppress(OSError, ValueError):
             meta.update(json.loads((path / "meta.json").read_text(encoding="utf-8")))
             stamp = path / "meta.json"
-        size = sum(file.stat().st_size for file in path.iterdir())
-        entries.append({**meta, "path": path, "size": size, "used": stamp.stat().st_mtime})
+        entries.append({**meta, "path": path, "size": folder_bytes(path), "used": stamp.stat().st_mtime})
     return entries
+
+
+def _removed(path: Path) -> bool:
+    """Remove a cache, whole or partial; false if a run is building it. (A run that reads it keeps what it opened.)"""
+    lock = _lock_file(path.with_name(path.name.removesuffix(".partial")))
+    with _locked(lock, wait=False) as held:
+        if held:
+            shutil.rmtree(path)
+            lock.unlink()
+    return held
 
 
 def main() -> None:
@@ -417,14 +461,15 @@ def main() -> None:
         chosen = days >= options.older_than_days and entry["path"].name.startswith(options.key)
         if options.command == "prune" and not chosen:
             continue
+        path = entry["path"]
+        if options.command == "prune" and not _removed(path):
+            print(f"{path.name:<40} is being built by a run; kept")
+            continue
         total += entry["size"]
         print(
-            f"{entry['path'].name:<40} {entry['size'] / 1e6:10.1f} MB  {entry['dtype']:<8} {entry['rows']:>7} rows  "
+            f"{path.name:<40} {entry['size'] / 1e6:10.1f} MB  {entry['dtype']:<8} {entry['rows']:>7} rows  "
             f"{entry['split']:<10} {entry['origin']}  used {days:.1f} days ago"
         )
-        if options.command == "prune":
-            shutil.rmtree(entry["path"])
-            entry["path"].with_name(entry["path"].name.removesuffix(".partial") + ".lock").unlink(missing_ok=True)
     print(f"{'removed' if options.command == 'prune' else 'in all'} {total / 1e6:.1f} MB")
 
 
