@@ -10,7 +10,17 @@ import json
 from typing import Any
 
 from distilbart_mnli.card_facts import METRIC_NAMES, TEACHER_2020, Facts, is_number
-from distilbart_mnli.card_format import cell, data_name, layer_list, link, number, show_score, table, task_name
+from distilbart_mnli.card_format import (
+    cell,
+    data_name,
+    layer_list,
+    link,
+    number,
+    percent,
+    show_score,
+    table,
+    task_name,
+)
 from distilbart_mnli.card_training import training
 
 SECTIONS = ("introduction", "results", "size and speed", "use", "training", "limits", "citation")
@@ -125,25 +135,30 @@ def results(facts: Facts) -> str:
     return "\n".join([*lines, *notes])
 
 
-# Keys that compare_models.py writes into tradeoffs.json and their units are in the keys themselves.
+_SHARES = ("accuracy", "f1", "agreement")  # words in keys of tradeoffs.json whose fractions are shown in percent
+
+
 def size_and_speed(facts: Facts) -> str:
-    """tradeoffs.json as it is: flat values as a table of two columns, a list of objects as a table of its own."""
-    if not isinstance(facts.tradeoffs, dict) or not facts.tradeoffs:
+    """tradeoffs.json as it is: its values as a table of two columns, each list of objects as a table of its own.
+
+    Names and units come from its keys: "latency_ms_p50" is "latency ms p50".
+    """
+    if not isinstance(facts.tradeoffs, dict):
         return ""
     rows, tables = [], []
     for key, value in _flatten(facts.tradeoffs):
-        if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
-            heads = list(dict.fromkeys(name for item in value for name, inner in item.items() if _shown(inner)))
-            body = [[_shown(item.get(name)) or "not measured" for name in heads] for item in value]
-            tables += ["", f"{key}:", "", table([_words(name) for name in heads], body, right=True)]
-        elif shown := _shown(value):
+        if isinstance(value, list) and value and all(isinstance(entry, dict) for entry in value):
+            heads = list(dict.fromkeys(name for entry in value for name in entry if _shown(entry[name], name)))
+            body = [[_shown(entry.get(name), name) or "not measured" for name in heads] for entry in value]
+            if heads:
+                tables += ["", f"{key}:", "", table([_words(name) for name in heads], body, right=True)]
+        elif shown := _shown(value, key):
             rows.append((key, shown))
     if not rows and not tables:
         return ""
     main = [table(("Measured", "Value"), rows)] if rows else []
-    return "\n".join(
-        ["## Size and speed", "", "From `tradeoffs.json`, measured by compare_models.py.", "", *main, *tables]
-    )
+    source = "From `tradeoffs.json`, measured by compare_models.py."
+    return "\n".join(["## Size and speed", "", source, "", *main, *tables])
 
 
 def _flatten(values: dict[str, Any], before: str = "") -> list[tuple[str, Any]]:
@@ -158,16 +173,17 @@ def _words(key: str) -> str:
     return cell(key.replace("_", " "))
 
 
-def _shown(value: Any) -> str:
+def _shown(value: Any, key: str) -> str:
     """A value for a table cell; empty if there is nothing to show."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if is_number(value):
-        return number(value)
+        is_share = any(word in key for word in _SHARES) and isinstance(value, float) and 0 <= value <= 1
+        return percent(value) if is_share else number(value)
     if isinstance(value, str):
         return cell(value)
-    if isinstance(value, list) and all(_shown(item) for item in value):
-        return ", ".join(_shown(item) for item in value)
+    if isinstance(value, list) and all(_shown(entry, key) for entry in value):
+        return ", ".join(_shown(entry, key) for entry in value)
     return ""
 
 

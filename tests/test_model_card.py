@@ -449,7 +449,7 @@ def test_the_trade_off_sheet_is_shown_where_there_is_one(tmp_path):
     rows = table_rows(text.split("## Size and speed")[1].split("\n## ")[0])
     assert ["model", "distilbart-mnli-12-1"] in rows
     assert ["parameters", "221,940,738"] in rows
-    assert ["zero shot: accuracy", "0.6412"] in rows
+    assert ["zero shot: accuracy", "64.12 %"] in rows
     assert ["cuda", "9.125", "not measured", "2,048"] in rows
     assert "Size and speed" not in write(finished_run(tmp_path / "other"))[1]
 
@@ -705,6 +705,18 @@ def test_a_lost_marker_loses_no_words(student):
             assert (
                 text.count(f"<!-- begin generated: {name} -->") == text.count(f"<!-- end generated: {name} -->") == 1
             )
+
+
+def test_a_copied_section_is_kept_once_and_words_between_the_copies_stay(student):
+    write_model_card(student)
+    begin, end = "<!-- begin generated: results -->", "<!-- end generated: results -->"
+    edit(student, (end, f"{end}\n\nMy words.\n\n{begin}\n\nA copy.\n\n{end}"))
+    whole = readme(student)
+    for text in (whole, whole.replace(end, "", 1)):  # and with the first one's end lost
+        (student / "README.md").write_text(text)
+        write_model_card(student)
+        assert readme(student).count("My words.") == readme(student).count(begin) == readme(student).count(end) == 1
+        assert "A copy." not in readme(student)
 
 
 def test_windows_line_ends_are_read(student):
