@@ -12,7 +12,9 @@ from transformers import BartConfig, BartForSequenceClassification, PreTrainedTo
 from examples.quickstart.make_tokenizer import make_tokenizer
 
 ROOT = Path(__file__).resolve().parent.parent
-WORDS = "a the cat dog bird child man woman sees eats likes chases small big red old in on under house garden not".split()
+WORDS = (
+    "a the cat dog bird child man woman sees eats likes chases small big red old in on under house garden not".split()
+)
 TEACHER_LABELS = ("contradiction", "neutral", "entailment")  # the order of facebook/bart-large-mnli
 GLUE_LABELS = ("entailment", "neutral", "contradiction")  # the order of nyu-mll/glue
 MNLI_COLUMNS = (
@@ -89,7 +91,8 @@ def tiny_mnli(folder: Path, train: int = 48, matched: int = 21, mismatched: int 
 
 def run(script: str, *arguments: object, env: dict[str, str] | None = None, timeout: float = 300, check: bool = False):
     """Run one of the top-level scripts in a process of its own, offline; returns the CompletedProcess with text."""
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **(env or {})}
+    paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": paths, **(env or {})}
     done = subprocess.run(
         [sys.executable, str(ROOT / script), *map(str, arguments)],
         capture_output=True,
