@@ -81,6 +81,9 @@ def staged(output_dir: Path, secrets: Iterable[str]) -> Iterator[Path]:
                 if path.name in _OURS + _STOCK:
                     content = _public(json.loads(path.read_text(encoding="utf-8")), path.name in _OURS)
                     target.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+                elif path.name == "README.md" or path.name.startswith("eval_results_"):
+                    text = _without_local_roots(path.read_text(encoding="utf-8"), output_dir)
+                    target.write_text(text, encoding="utf-8")
                 elif path.suffix == ".safetensors":
                     target.symlink_to(path.resolve())
                 else:
@@ -88,7 +91,7 @@ def staged(output_dir: Path, secrets: Iterable[str]) -> Iterator[Path]:
         except OSError as error:
             raise RunError(f"{error.filename}: cannot be staged: {error.strerror}") from error
         except ValueError as error:
-            raise RunError(f"{path}: is not JSON in UTF-8: {error}") from error
+            raise RunError(f"{path}: is not UTF-8, or not JSON: {error}") from error
         _refuse_secrets(folder, secrets)
         yield folder
 
@@ -111,6 +114,15 @@ def _public(value: Any, all_keys: bool, key: str = "") -> Any:
     if value.startswith(("/", "~/")) and Path(value).expanduser().exists():
         return Path(value).name  # a path with spaces is recognised by being there
     return without_paths(value)
+
+
+def _without_local_roots(text: str, output_dir: Path) -> str:
+    """Prose may speak of /any/path; what lies in a folder of this user, run or machine is reduced to its base name."""
+    roots = {Path.home(), Path.cwd(), output_dir.resolve().parent, Path(tempfile.gettempdir())}
+    for root in sorted((str(root) for root in roots if len(root.parts) > 1), key=len, reverse=True):
+        pattern = re.escape(root) + r"(?:/[^\s'\"`,;:)\]}<>]*)?(?![\w-])"
+        text = re.sub(pattern, lambda match: Path(match.group()).name, text)
+    return text
 
 
 def _refuse_secrets(folder: Path, secrets: Iterable[str]) -> None:
