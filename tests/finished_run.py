@@ -1,4 +1,4 @@
-"""A finished run as its folder looks on disk: a tiny student, and the result files of a believable training."""
+"""Finished runs as their folders look on disk: a tiny student with the files of a believable training, and its kin."""
 
 import json
 from pathlib import Path
@@ -130,3 +130,124 @@ def finished_run(
     state = {"epoch": 2.0, "global_step": 6136, "log_history": log_history(), "run": changed(RUN, run)}
     write_json(folder / "trainer_state.json", state)
     return folder
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Other kinds of folders
+
+OTHER_TASK = {"train_examples": 8551, "task": "cola"}
+CLASSES = {"id2label": {0: "unacceptable", 1: "acceptable"}, "label2id": {"unacceptable": 0, "acceptable": 1}}
+SCORE = {"id2label": {0: "LABEL_0"}, "label2id": {"LABEL_0": 0}, "num_labels": 1}
+ONLY_COLA = {key: ... for key in RESULTS if key.endswith("_mm") or key == "eval_accuracy"}
+TRADEOFFS = {
+    "model": "/home/ada/runs/distilbart-mnli-12-1",
+    "parameters": 221940738,
+    "size_mb": 887.7629,
+    "zero_shot": {"accuracy": 0.6412, "macro_f1": None},
+    "devices": [
+        {"device": "cpu", "latency_ms_p50": 41.25, "latency_ms_p95": 47.5, "texts_per_second": 61.75},
+        {"device": "cuda", "latency_ms_p50": 9.125, "latency_ms_p95": float("nan"), "texts_per_second": 2048},
+    ],
+}
+
+
+def without_a_mismatched_set(folder: Path) -> None:
+    finished_run(folder, results={key: ... for key in RESULTS if key.endswith("_mm")})
+
+
+def on_part_of_the_sets(folder: Path) -> None:
+    results = {"eval_samples": 9815, "eval_samples_mm": 1000, "eval_accuracy_mm": 0.875, "train_samples": 29340}
+    finished_run(folder, results=results, run={"train_examples": 29340})
+
+
+def on_data_that_is_not_glue(folder: Path) -> None:
+    results = {"eval_samples": 300, "eval_samples_mm": 150, "train_samples": 2400}
+    finished_run(folder, results=results, run={"train_examples": 2400}, arguments={"data_dir": "toy"})
+
+
+def of_another_teacher(folder: Path) -> None:
+    config = {"teacher_name_or_path": "minibart", "encoder_layers": 6, "decoder_layers": 3}
+    layers = {"encoder_layer_ids": [0, 1, 2, 3, 4, 5], "decoder_layer_ids": [0, 2, 5]}
+    finished_run(folder, config={**config, **layers}, run={"license": None})
+
+
+def of_a_size_without_figure(folder: Path) -> None:
+    finished_run(folder, config={"decoder_layers": 2, "decoder_layer_ids": [0, 6]})
+
+
+def trained_from_scratch(folder: Path) -> None:
+    layers = dict.fromkeys(("teacher_name_or_path", "encoder_layer_ids", "decoder_layer_ids"), ...)
+    finished_run(folder, config=layers, arguments={"model_name_or_path": None, "config_name": "bart"})
+
+
+def for_another_task(folder: Path) -> None:
+    results = {**ONLY_COLA, "eval_matthews_correlation": 0.5412345, "eval_samples": 1043, "train_samples": 8551}
+    finished_run(folder, CLASSES, {"task_name": "CoLA", "data_dir": None}, results, OTHER_TASK)
+
+
+def for_regression(folder: Path) -> None:
+    results = {**ONLY_COLA, "eval_pearson": 0.8812345, "eval_spearmanr": 0.87999996, "eval_samples": 1500}
+    finished_run(folder, SCORE, {"task_name": "STS-B"}, results, {"task": "stsb", "train_examples": 5749})
+
+
+def on_the_users_own_data(folder: Path) -> None:
+    own = {"task_name": None, "data_dir": None, "train_file": "tickets.csv", "validation_file": "dev.csv"}
+    results = {**dict.fromkeys((key for key in RESULTS if key.endswith("_mm")), ...), "eval_samples": 250}
+    labels = {"id2label": {0: "a|b", 1: "<none>"}, "label2id": {"a|b": 0, "<none>": 1}}
+    finished_run(folder, labels, own, results, {"task": "custom", "train_examples": 900})
+
+
+def with_unknown_values(folder: Path) -> None:
+    empty = {"eval_loss": float("nan"), "train_loss": float("inf"), "eval_accuracy_mm": float("nan"), "epoch": None}
+    finished_run(folder, results=empty, run=dict.fromkeys(RUN))
+
+
+def with_a_trade_off_sheet(folder: Path) -> None:
+    finished_run(folder)
+    write_json(folder / "tradeoffs.json", TRADEOFFS)
+
+
+def of_an_evaluation_only(folder: Path) -> None:
+    finished_run(folder, arguments={"do_train": False, "model_name_or_path": "facebook/bart-large-mnli"})
+    for name in ("config.json", "trainer_state.json"):
+        (folder / name).unlink()
+    results = {key: value for key, value in RESULTS.items() if key.startswith("eval_")}
+    write_json(folder / "all_results.json", results)
+
+
+def with_text_results_only(folder: Path) -> None:
+    of_an_evaluation_only(folder)
+    (folder / "all_results.json").unlink()
+    (folder / "eval_results_mnli.txt").write_text("eval_accuracy = 0.8990\neval_samples = 9815\n")
+    (folder / "eval_results_mnli-mm.txt").write_text("eval_accuracy = 0.9001\neval_samples = 9832\n")
+
+
+def with_a_model_only(folder: Path) -> None:
+    finished_run(folder)
+    for path in folder.glob("*.json"):
+        if path.name != "config.json":
+            path.unlink()
+
+
+def with_nothing(folder: Path) -> None:
+    folder.mkdir()
+
+
+KINDS = [
+    finished_run,
+    without_a_mismatched_set,
+    on_part_of_the_sets,
+    on_data_that_is_not_glue,
+    of_another_teacher,
+    of_a_size_without_figure,
+    trained_from_scratch,
+    for_another_task,
+    for_regression,
+    on_the_users_own_data,
+    with_unknown_values,
+    with_a_trade_off_sheet,
+    of_an_evaluation_only,
+    with_text_results_only,
+    with_a_model_only,
+    with_nothing,
+]
