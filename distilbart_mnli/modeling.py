@@ -58,13 +58,14 @@ def attend_from_one_position(attention: BartAttention, query: Tensor, states: Te
     heads, head_dim = attention.num_heads, attention.head_dim
     queries = (attention.q_proj(query) * attention.scaling).view(batch, heads, head_dim)
     absorbed = torch.einsum("bhd,hdm->bhm", queries, attention.k_proj.weight.view(heads, head_dim, width))
-    scores = torch.matmul(absorbed, states.transpose(1, 2).to(absorbed.dtype))
+    states = states.to(absorbed.dtype)  # once: autocast would convert it for each of the two products
+    scores = torch.matmul(absorbed, states.transpose(1, 2))
     # The same number at every position, so the softmax drops it; it stays so that the bias has its (zero) gradient.
     scores = scores + (queries * attention.k_proj.bias.view(heads, head_dim)).sum(-1, keepdim=True)
     scores = scores.masked_fill(~mask[:, None, :], torch.finfo(scores.dtype).min)
     weights = nn.functional.softmax(scores, dim=-1)
     weights = nn.functional.dropout(weights, p=attention.dropout, training=attention.training)
-    context = torch.matmul(weights.to(absorbed.dtype), states.to(absorbed.dtype))
+    context = torch.matmul(weights.to(absorbed.dtype), states)
     values = torch.einsum("bhm,hdm->bhd", context, attention.v_proj.weight.view(heads, head_dim, width))
     values = values + attention.v_proj.bias.view(heads, head_dim) * weights.sum(-1, keepdim=True)
     return attention.out_proj(values.reshape(batch, 1, width))
@@ -146,9 +147,7 @@ class ShortCutBart(BartForSequenceClassification):
         """
         if encoder_hidden_states is None:
             encoder_hidden_states = self.encode(input_ids, attention_mask)
-        decoder_input_ids = shift_tokens_right(
-            input_ids, self.config.pad_token_id, self.config.decoder_start_token_id
-        )
+        decoder_input_ids = shift_tokens_right(input_ids, self.config.pad_token_id, self.config.decoder_start_token_id)
         state = self.model.decoder(
             input_ids=decoder_input_ids,
             encoder_hidden_states=encoder_hidden_states,
