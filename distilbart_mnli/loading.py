@@ -4,9 +4,11 @@ import logging
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import AutoTokenizer, BartConfig, PreTrainedTokenizerBase
 
@@ -20,7 +22,18 @@ from distilbart_mnli.teacher import ARCHITECTURE, load_error, teacher_card_data
 logger = logging.getLogger(__name__)
 
 DROPOUTS = ("dropout", "attention_dropout", "activation_dropout", "classifier_dropout")
-_LOAD_ERRORS = (OSError, ValueError, RuntimeError, TypeError, KeyError, pickle.UnpicklingError, SafetensorError)
+# What a damaged or a foreign file makes transformers, torch and safetensors raise.
+_LOAD_ERRORS = (
+    OSError,
+    ValueError,
+    RuntimeError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    pickle.UnpicklingError,
+    SafetensorError,
+    StrictDataclassError,
+)
 
 
 @dataclass(frozen=True)
@@ -43,24 +56,34 @@ def load_config(args: Arguments) -> BartConfig:
     """
     name = args.config_name or args.model_name_or_path
     assert name is not None
+    if Path(name).is_file():
+        raise InputError(f"model {name}: is a file; expected a model's folder or a Hub id")
     if Path(name).is_dir() and not (Path(name) / "config.json").is_file():
         raise InputError(f"model {name}: the folder has no config.json, so it holds no model")
     try:
         values, _ = BartConfig.get_config_dict(name, revision=args.model_revision, cache_dir=args.cache_dir)
-        if values.get("model_type") != "bart":
-            raise InputError(
-                f"model {name}: is of type {values.get('model_type')}; only BART classifiers ({ARCHITECTURE}) can be "
-                "trained or evaluated here"
-            )
-        architectures = values.get("architectures") or [ARCHITECTURE]
-        if args.model_name_or_path and not args.reinit_classifier and ARCHITECTURE not in architectures:
-            raise InputError(
-                f"model {name}: is {' and '.join(map(str, architectures))}, which has no classification head; give a "
-                f"{ARCHITECTURE}, or --reinit_classifier true for a new head"
-            )
+    except _LOAD_ERRORS as error:
+        raise load_error(name, error, "model") from error
+    if not isinstance(values, dict):
+        raise InputError(f"model {name}: config.json cannot be read: expected an object of settings")
+    if values.get("model_type") != "bart":
+        raise InputError(
+            f"model {name}: is of type {values.get('model_type')}; only BART classifiers ({ARCHITECTURE}) can be "
+            "trained or evaluated here"
+        )
+    architectures = values.get("architectures") or [ARCHITECTURE]
+    architectures = architectures if isinstance(architectures, list) else [architectures]
+    if args.model_name_or_path and not args.reinit_classifier and ARCHITECTURE not in architectures:
+        raise InputError(
+            f"model {name}: is {' and '.join(map(str, architectures))}, which has no classification head; give a "
+            f"{ARCHITECTURE}, or --reinit_classifier true for a new head"
+        )
+    try:
         config = BartConfig.from_dict(values)
     except _LOAD_ERRORS as error:
         raise load_error(name, error, "model") from error
+    if not (config.encoder_layers and config.decoder_layers):
+        raise InputError(f"model {name}: config.json must say encoder_layers and decoder_layers, at least 1 of each")
     for key in DROPOUTS:
         if getattr(args, key) is not None:
             setattr(config, key, getattr(args, key))
@@ -106,21 +129,30 @@ def _load_weights(args: Arguments, config: BartConfig, renew: bool) -> ShortCutB
     name = args.model_name_or_path
     assert name is not None
     try:
-        model, info = ShortCutBart.from_pretrained(
+        loaded: Any = ShortCutBart.from_pretrained(
             name,
             config=config,
             revision=args.model_revision,
             cache_dir=args.cache_dir,
             dtype=torch.float32,
             attn_implementation=args.attn_implementation,
-            ignore_mismatched_sizes=renew,
+            ignore_mismatched_sizes=True,  # they are refused below, by name
             output_loading_info=True,
             weights_only=True,
             trust_remote_code=False,
         )
     except _LOAD_ERRORS as error:
         raise load_error(name, error, "model") from error
-    missing = sorted(key for key in info["missing_keys"] if not (renew and key.startswith("classification_head.")))
+    model, info = loaded
+    missing, wrong = (
+        sorted(key for key in keys if not (renew and key.startswith("classification_head.")))
+        for keys in (info["missing_keys"], [key for key, *_ in info["mismatched_keys"]])
+    )
+    if wrong:
+        raise InputError(
+            f"model {name}: {len(wrong)} of its tensors have another shape than config.json says, the first is "
+            f"{wrong[0]}"
+        )
     if missing:
         raise InputError(
             f"model {name}: its weights are incomplete: {len(missing)} tensors that config.json asks for are missing, "
@@ -137,19 +169,26 @@ def _load_weights(args: Arguments, config: BartConfig, renew: bool) -> ShortCutB
 def _load_tokenizer(args: Arguments) -> PreTrainedTokenizerBase:
     name = args.tokenizer_name or args.model_name_or_path or args.config_name
     assert name is not None
+    revision = args.model_revision if name == args.model_name_or_path else "main"
     try:
-        # Offline, or with the Hub's name from 2020: a tokenizer beside the model is the same one.
-        return AutoTokenizer.from_pretrained(name, cache_dir=args.cache_dir, trust_remote_code=False)
+        found = AutoTokenizer.from_pretrained(
+            name, revision=revision, cache_dir=args.cache_dir, trust_remote_code=False
+        )
     except _LOAD_ERRORS as error:
         beside = args.model_name_or_path
+        # Offline, or with the Hub's name from 2020: a tokenizer beside the model is the same one.
         if args.tokenizer_name and beside and (Path(beside) / "tokenizer.json").is_file():
             logger.warning("tokenizer %s cannot be had; the one beside the model is used", name)
             return AutoTokenizer.from_pretrained(beside, trust_remote_code=False)
         raise load_error(name, error, "tokenizer") from error
+    if len(found) <= len(found.all_special_ids):
+        # transformers makes up one that knows no words where there is no file of it.
+        raise InputError(f"tokenizer {name}: there is none (tokenizer.json); name the model's own with tokenizer_name")
+    return found
 
 
 def _names(config: BartConfig) -> dict[int, str]:
-    return {int(index): str(label) for index, label in config.id2label.items()}
+    return {int(index): str(label) for index, label in (config.id2label or {}).items()}
 
 
 def _is_generic(config: BartConfig) -> bool:
@@ -159,6 +198,8 @@ def _is_generic(config: BartConfig) -> bool:
 def _needs_new_head(args: Arguments, config: BartConfig, task: Task, source: str) -> bool:
     if not args.reinit_classifier:
         return False
+    if ARCHITECTURE not in (config.architectures or [ARCHITECTURE]):
+        return True  # it has none
     try:
         match_labels(task, _names(config), source)
     except InputError:
