@@ -21,25 +21,22 @@ import contextlib
 import json
 import logging
 import os
-import re
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from huggingface_hub import CommitOperationAdd, HfApi
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
-from huggingface_hub.hf_api import RepoFile
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from huggingface_hub.utils import get_session, hf_raise_for_status, validate_repo_id
-from huggingface_hub.utils.sha import git_hash, sha_fileobj
 
 from distilbart_mnli.arguments import Arguments
 from distilbart_mnli.errors import HubError, RunError
 from distilbart_mnli.hub_client import TOKEN_SETTINGS, client_timeout, connect, explain_hub_error, until
+from distilbart_mnli.hub_commit import Publication, PublishTarget, changed, commit_message, repo_info
 from distilbart_mnli.smoke_test import smoke_test
-from distilbart_mnli.staging import PUBLISHED_FILES, check_publishable, known_secrets, published_files, staged
+from distilbart_mnli.staging import PUBLISHED_FILES, check_publishable, known_secrets, staged
 
 __all__ = [
     "PUBLISHED_FILES",
@@ -58,18 +55,8 @@ RETRY_SECONDS = 120.0  # after hours of training two minutes of patience are che
 PREFLIGHT_SECONDS = 6.0  # before it, an answer is wanted soon: three attempts, 1 and 2 s apart
 READ_TIMEOUT, PREFLIGHT_READ_TIMEOUT = 120.0, 10.0  # seconds without one byte; the client itself would wait for ever
 STATE_FILE = "hub_state.json"
-BLANK = {".gitattributes"}  # what a repository holds that was just created
 
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class PublishTarget:
-    """Where a run publishes to, as it saw the place last."""
-
-    repo_id: str
-    parent: str | None
-    """The head commit; None: there was no such repository."""
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -99,7 +86,7 @@ def preflight(args: Arguments) -> PublishTarget:
 
         who = ask(api.whoami)
         repo_id = _repo_id(args, who["name"])
-        info = ask(lambda: _repo_info(api, repo_id))
+        info = ask(lambda: repo_info(api, repo_id))
         access = (who.get("auth") or {}).get("accessToken") or {}
         if access.get("role") == "read":
             raise HubError(f"{repo_id}: this token may only read; make one that may write at {TOKEN_SETTINGS}")
@@ -111,9 +98,9 @@ def preflight(args: Arguments) -> PublishTarget:
         head = None if info is None else info.sha
         seen = _last_seen(output_dir, repo_id)
         if seen is not None and head not in (None, seen) and not publish_only and not args.hub_force:
-            changed = ask(lambda: _changed(api, repo_id, seen, str(head)))
+            what = ask(lambda: changed(api, repo_id, seen, str(head)))
             raise HubError(
-                f"{repo_id} changed since {output_dir} was published there ({changed}); look at it, then use "
+                f"{repo_id} changed since {output_dir} was published there ({what}); look at it, then use "
                 "--hub_force to publish over it"
             )
     logger.info("publishing to %s: allowed (%s)", repo_id, "it exists" if head else "it will be created")
@@ -129,13 +116,6 @@ def _repo_id(args: Arguments, user: str) -> str:
     except HFValidationError as error:
         raise HubError(f"hub_model_id {repo_id}: not a name the Hub allows: {error}") from error
     return repo_id
-
-
-def _repo_info(api: HfApi, repo_id: str) -> Any:
-    try:
-        return api.model_info(repo_id)
-    except RepositoryNotFoundError:
-        return None
 
 
 def _may_write(api: HfApi, repo_id: str) -> bool:
@@ -225,7 +205,7 @@ def publish(
                 _mixed_precision(args),
             )
             _remember(output_dir, target.repo_id, target.parent)
-            publication = _Publication(api, target, folder, args)
+            publication = Publication(api, target, folder, args)
             commit = until(publication.attempt, RETRY_SECONDS, api)
     except (RunError, HubError) as error:
         command = retry_command(output_dir, args, target)
@@ -234,7 +214,7 @@ def publish(
         ) from error
     _remember(output_dir, target.repo_id, commit)
     url = f"{api.endpoint}/{target.repo_id}/commit/{commit}"
-    logger.info("published: %s", url)
+    logger.info("%s: %s", "published" if publication.is_new else "already published", url)
     return url
 
 
@@ -244,107 +224,6 @@ def retry_command(output_dir: Path, args: Arguments, target: PublishTarget) -> s
     words += ["--hub_model_id", target.repo_id]
     words += ["--hub_private_repo"] if args.hub_private_repo else []
     return shlex.join(words)
-
-
-def commit_message(output_dir: Path) -> tuple[str, str]:
-    """Title and description: the scores of all_results.json (fractions)."""
-    path = output_dir / "all_results.json"
-    results = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    numbers = {key: value for key, value in results.items() if isinstance(value, int | float) and value == value}
-    unscored = re.compile(r"eval_.*(loss|samples|runtime|steps|per_second|epoch)")
-    scores = [f"{k[5:]} {v:.4f}" for k, v in numbers.items() if k.startswith("eval_") and not unscored.match(k)]
-    title = f"Add {output_dir.resolve().name}" + (f": {', '.join(scores)}" if scores else "")
-    return title, "\n".join(f"{key} = {value:.10g}" for key, value in numbers.items())
-
-
-class _Publication:
-    """One publication: `attempt` may be called until it succeeds."""
-
-    def __init__(self, api: HfApi, target: PublishTarget, folder: Path, args: Arguments):
-        self.api, self.target, self.args = api, target, args
-        self.repo_id = target.repo_id
-        self.files = published_files(folder)
-        self.title, self.description = commit_message(folder)
-        self.sums: dict[tuple[str, bool], str] = {}
-
-    def attempt(self) -> str:
-        """The commit that holds the files: an earlier one that landed, or a new one on top of the head."""
-        info = _repo_info(self.api, self.repo_id)
-        parent = self.target.parent
-        if info is None:
-            if parent is not None and not self.args.hub_force:
-                raise HubError(f"{self.repo_id} is gone since this run last saw it; --hub_force creates it again")
-            self.api.create_repo(self.repo_id, private=self.args.hub_private_repo, exist_ok=True)
-            info = self.api.model_info(self.repo_id)
-            parent = info.sha
-        landed = self._landed(parent)
-        if landed is not None:
-            return landed
-        blank = parent is None and {file.rfilename for file in info.siblings or []} <= BLANK
-        if info.sha != parent and not blank and not self.args.hub_force:
-            changed = _changed(self.api, self.repo_id, parent, info.sha) if parent else "it did not exist then"
-            raise HubError(
-                f"{self.repo_id} changed since this run last saw it ({changed}); look at it, then add --hub_force to "
-                "publish over it"
-            )
-        operations = [CommitOperationAdd(path.name, path) for path in self.files]
-        # A .gitignore in the repository would silently drop files of ours; one that ignores nothing goes before it.
-        self.api.preupload_lfs_files(
-            self.repo_id, operations, free_memory=False, gitignore_content="# nothing is ignored\n"
-        )
-        try:
-            done = self.api.create_commit(
-                self.repo_id,
-                operations,
-                commit_message=self.title,
-                commit_description=self.description,
-                parent_commit=info.sha,
-            )
-        except HfHubHTTPError as error:
-            if error.response.status_code == 412:
-                return self.attempt()  # somebody was faster, by a second; look again
-            raise
-        return done.oid
-
-    def _landed(self, parent: str | None) -> str | None:
-        """The commit, from `parent` on, that brought the tree to hold every one of our files, if one has."""
-        landed = None
-        for commit in self.api.list_repo_commits(self.repo_id)[:20]:
-            tree = {e.path: e for e in self.api.list_repo_tree(self.repo_id, revision=commit.commit_id)}
-            if all(self._equal(path, tree.get(path.name)) for path in self.files):
-                landed = commit.commit_id
-            elif landed is not None:
-                break
-            if commit.commit_id == parent:
-                break
-        return landed
-
-    def _equal(self, path: Path, entry: Any) -> bool:
-        if not isinstance(entry, RepoFile) or entry.size != path.stat().st_size:
-            return False
-        key = (path.name, entry.lfs is not None)
-        if key not in self.sums:
-            with path.open("rb") as file:
-                self.sums[key] = sha_fileobj(file).hex() if entry.lfs else git_hash(file.read())
-        return self.sums[key] == (entry.lfs.sha256 if entry.lfs else entry.blob_id)
-
-
-def _changed(api: HfApi, repo_id: str, before: str, after: str) -> str:
-    """ "1a2b3c4 -> 5d6e7f8: README.md, config.json"."""
-    try:
-        old, new = (
-            {
-                e.path: e.blob_id
-                for e in api.list_repo_tree(repo_id, recursive=True, revision=at)
-                if isinstance(e, RepoFile)
-            }
-            for at in (before, after)
-        )
-    except RevisionNotFoundError:
-        return f"{before[:7]} is no longer in its history"
-    names = sorted(path for path in {*old, *new} if old.get(path) != new.get(path))
-    shown = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
-    return f"{before[:7]} -> {after[:7]}: {shown or 'no file'}"
 
 
 def _first_predictions(output_dir: Path) -> Path | None:

@@ -63,12 +63,14 @@ def smoke_test(
     model, tokenizer = _load(folder)
     _check_labels(folder, model.config, start)
     _check_tied(model)
+    compared = ""
     if rows is None or predictions is None:
         logger.info("smoke test: no evaluation rows at hand, so the logits are not compared")
     else:
+        compared = f" and gives the logits of {predictions.name}"
         _check_logits(folder, model, tokenizer, list(rows)[:ROWS], max_seq_length, predictions, mixed_precision)
     _check_zero_shot(model, tokenizer)
-    logger.info("smoke test passed: %s loads with stock transformers and predicts what the run predicted", folder.name)
+    logger.info("smoke test passed: %s loads with stock transformers%s", folder.name, compared)
 
 
 def _load(folder: Path) -> tuple[Any, PreTrainedTokenizerBase]:

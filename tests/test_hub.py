@@ -102,6 +102,17 @@ def test_what_is_there_already_is_not_committed_again(hub, run_dir, no_smoke):
     assert len(hub.commits(REPO)) == 2 and hub.asked("commit") == 1
 
 
+def test_what_others_made_of_it_since_is_named_and_only_force_replaces_it(hub, run_dir, no_smoke, caplog):
+    first = publish(run_dir, arguments(run_dir))
+    hub.push(REPO, {"README.md": b"# Written by hand\n"})
+    assert publish(run_dir, arguments(run_dir)) == first
+    assert "has changed since these files were published there" in caplog.text and "README.md" in caplog.text
+    assert hub.files(REPO)["README.md"] == b"# Written by hand\n"
+    publish(run_dir, arguments(run_dir, hub_force=True))
+    assert hub.files(REPO)["README.md"] == (run_dir / "README.md").read_bytes()
+    assert len(hub.commits(REPO)) == 4
+
+
 def test_a_second_run_goes_on_top_of_the_first_and_leaves_other_files(hub, run_dir, no_smoke):
     publish(run_dir, arguments(run_dir))
     hub.push(REPO, {"notes.md": b"by hand"})
