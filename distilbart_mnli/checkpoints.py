@@ -101,8 +101,11 @@ def write_whole(final: Path, write: Callable[[Path], None], what: str, safe: str
         else:
             temporary.rename(final)
         sync_folder(final.parent)
-    except (OSError, SafetensorError) as error:
+    except Exception as error:
         shutil.rmtree(temporary, ignore_errors=True)
+        # tokenizers reports the disk's errors with a bare Exception: "No space left on device (os error 28)".
+        if not isinstance(error, OSError | SafetensorError) and "(os error " not in str(error):
+            raise
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise RunError(f"{what} could not be written to {final.parent}: {reason}; {safe}") from None
 
@@ -165,11 +168,34 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
         raise ValueError(f"{MANIFEST} or {STATE} is damaged ({error})") from None
 
 
+def read_resumable(checkpoint: Path) -> dict[str, Any]:
+    """read_state, and for a run that is to end with its best checkpoint a look at that one, which stands beside it.
+
+    Raises:
+        ValueError: one of the two is not whole.
+    """
+    state = read_state(checkpoint)
+    best = _best_of(state)
+    if best is not None and best != checkpoint.name:
+        try:
+            read_state(checkpoint.parent / best)
+        except ValueError as error:
+            raise ValueError(f"its best checkpoint so far, {best}, is not: {error}") from None
+    return state
+
+
+def _best_of(state: dict[str, Any]) -> str | None:
+    """Name of the best checkpoint so far, if the run is to end with it."""
+    recipe = state["resume"].get("recipe") or {}
+    return state.get("best_model_checkpoint") if recipe.get("load_best_model_at_end") else None
+
+
 def find_resumable(output_dir: Path, asked: str) -> tuple[Path, dict[str, Any]] | None:
     """The checkpoint to go on from and its state.
 
     Args:
         asked: "true": the newest whole one, None if output_dir has none yet; else the path of one.
+            (Where a best one is needed and is not whole, the run goes on from before it and makes it again.)
 
     Raises:
         InputError: the one asked for is missing or not whole; or there are some, and none is whole.
@@ -179,7 +205,7 @@ def find_resumable(output_dir: Path, asked: str) -> tuple[Path, dict[str, Any]] 
         if not path.is_dir():
             raise InputError(f"resume_from_checkpoint: {path} is no folder")
         try:
-            return path, read_state(path)
+            return path, read_resumable(path)
         except ValueError as error:
             raise InputError(
                 f"resume_from_checkpoint: {path} is not whole: {error}; give another one, or true"
@@ -189,7 +215,7 @@ def find_resumable(output_dir: Path, asked: str) -> tuple[Path, dict[str, Any]] 
     found = sorted(checkpoints_in(output_dir), key=_age, reverse=True)
     for path in found:
         try:
-            return path, read_state(path)
+            return path, read_resumable(path)
         except ValueError as error:
             logger.warning("%s is not whole (%s): passed over", path.name, error)
     if found:
@@ -197,6 +223,22 @@ def find_resumable(output_dir: Path, asked: str) -> tuple[Path, dict[str, Any]] 
             f"none of the checkpoints in {output_dir} is whole; remove them, or start anew with --overwrite_output_dir"
         )
     return None
+
+
+def bring_best(checkpoint: Path, output_dir: Path, state: dict[str, Any]) -> None:
+    """Copy the best checkpoint of a run that is resumed from another folder into output_dir, where it is looked for.
+
+    Raises:
+        RunError: no space left.
+    """
+    best = _best_of(state)
+    if best is None or checkpoint.parent.resolve() == output_dir.resolve() or (output_dir / best).exists():
+        return
+
+    def write(folder: Path) -> None:
+        shutil.copytree(checkpoint.parent / best, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST))
+
+    write_whole(output_dir / best, write, f"a copy of {best}", f"{checkpoint} is whole")
 
 
 def rotate(output_dir: Path, keep_last: int | None, keep: Iterable[Path], foreign_run: str | None = None) -> None:
@@ -211,14 +253,24 @@ def rotate(output_dir: Path, keep_last: int | None, keep: Iterable[Path], foreig
     own = []
     for path in checkpoints_in(output_dir):
         if path.resolve() not in kept and foreign_run is not None and _resume_of(path).get("run_id") != foreign_run:
-            shutil.rmtree(path, ignore_errors=True)
+            _remove(path)
         else:
             own.append(path)
     if keep_last is None:
         return
     removable = [path for path in own if path.resolve() not in kept]
     for path in removable[: max(0, len(own) - max(keep_last, len(kept)))]:
-        shutil.rmtree(path, ignore_errors=True)
+        _remove(path)
+
+
+def _remove(checkpoint: Path) -> None:
+    """Remove a checkpoint under another name, so that a run killed meanwhile leaves no half of one."""
+    aside = checkpoint.with_name(TEMPORARY + "old-" + checkpoint.name)
+    try:
+        checkpoint.rename(aside)
+    except OSError:
+        aside = checkpoint
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _resume_of(checkpoint: Path) -> dict[str, Any]:
