@@ -148,11 +148,18 @@ class Training:
             "train_sampling_strategy per_device_train_batch_size seed data_seed label_smoothing_factor learning_rate "
             "weight_decay adam_beta1 adam_beta2 adam_epsilon max_grad_norm lr_scheduler_type lr_scheduler_kwargs "
             "warmup_steps dropout attention_dropout activation_dropout classifier_dropout attn_implementation "
-            "full_determinism torch_compile gradient_checkpointing"
+            "full_determinism torch_compile gradient_checkpointing load_best_model_at_end"
         ).split()
+        every = None
+        if self.args.load_best_model_at_end or self.args.early_stopping_patience is not None:
+            # Evaluations decide about the weights only where they choose or stop.
+            names += "eval_strategy metric_for_best_model greater_is_better".split()
+            names += "early_stopping_patience early_stopping_threshold".split()
+            every = (self.args.eval_steps or self.args.logging_steps) if self.args.eval_strategy == "steps" else None
         labels = self.split.labels
         return {
             **{name: getattr(self.args, name) for name in names},
+            "eval_steps": every,
             "total_steps": self.total_steps,
             "effective_batch_size": self.plan.effective,
             "num_processes": self.accelerator.num_processes,
@@ -215,6 +222,7 @@ class Training:
                     logger.info("%s holds no checkpoint yet: starting from the beginning", self.output_dir)
                 else:
                     self._compare(found)
+                    checkpoints.bring_best(found[0], self.output_dir, found[1])
             except CommandError as problem:
                 error = problem
         raise_together(error)
