@@ -1,0 +1,333 @@
+"""Checkpoints are whole or not counted: written beside and renamed, damage in any file seen, the best one never removed."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from transformers import SchedulerType, get_scheduler
+
+from distilbart_mnli import checkpoints
+from distilbart_mnli.errors import InputError, RunError
+
+FILES = [
+    "config.json",
+    "model.safetensors",
+    "optimizer.safetensors",
+    "random_states.safetensors",
+    "trainer_state.json",
+]
+
+
+def write_checkpoint(
+    output_dir: Path, step: int, run_id: str = "a", started: float = 1.0, best: int | None = None
+) -> Path:
+    """A whole checkpoint with next to nothing in it."""
+
+    def write(folder: Path) -> None:
+        for name in FILES[1:4]:
+            save_file({"0/cpu": torch.arange(step, step + 40, dtype=torch.uint8)}, folder / name)
+        (folder / "config.json").write_text('{"model_type": "bart"}')
+        recipe = {"load_best_model_at_end": best is not None}
+        resume = {"run_id": run_id, "run_started": started, "recipe": recipe}
+        name = f"checkpoint-{best}" if best else None
+        state = {"global_step": step, "best_model_checkpoint": name, "resume": resume}
+        (folder / "trainer_state.json").write_text(json.dumps(state))
+
+    output_dir.mkdir(exist_ok=True)
+    final = output_dir / f"checkpoint-{step}"
+    checkpoints.write_whole(final, write, final.name, "nothing else is whole")
+    return final
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Damage
+
+
+def halve(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip_one_bit(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+DAMAGES = {"halved": halve, "emptied": lambda path: path.write_bytes(b""), "removed": Path.unlink, "bit": flip_one_bit}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("name", [*FILES, "manifest.json"])
+def test_damage_to_any_file_is_seen_reported_and_passed_over(tmp_path, name, damage, caplog):
+    good = write_checkpoint(tmp_path, 1)
+    bad = write_checkpoint(tmp_path, 2)
+    assert checkpoints.find_resumable(tmp_path, "true")[0] == bad
+    DAMAGES[damage](bad / name)
+    with pytest.raises(ValueError, match="" if name == "manifest.json" else name):
+        checkpoints.read_state(bad)
+    with caplog.at_level("WARNING"):
+        assert checkpoints.find_resumable(tmp_path, "true")[0] == good
+    assert "checkpoint-2 is not whole" in caplog.text
+    with pytest.raises(InputError, match="checkpoint-2 is not whole"):
+        checkpoints.find_resumable(tmp_path, str(bad))
+
+
+def test_none_whole_is_said_and_not_taken_for_a_fresh_start(tmp_path):
+    halve(write_checkpoint(tmp_path, 1) / "model.safetensors")
+    with pytest.raises(InputError, match="none of the checkpoints .* is whole"):
+        checkpoints.find_resumable(tmp_path, "true")
+
+
+def test_an_empty_folder_has_nothing_to_resume(tmp_path):
+    assert checkpoints.find_resumable(tmp_path, "true") is None
+
+
+def test_a_run_that_ends_with_its_best_checkpoint_needs_that_one_whole(tmp_path):
+    before = write_checkpoint(tmp_path, 1, best=1)
+    write_checkpoint(tmp_path, 2, best=2)
+    last = write_checkpoint(tmp_path, 3, best=2)
+    assert checkpoints.find_resumable(tmp_path, "true")[0] == last
+    halve(tmp_path / "checkpoint-2/model.safetensors")
+    assert checkpoints.find_resumable(tmp_path, "true")[0] == before
+
+
+def test_the_newest_run_counts_before_the_highest_step(tmp_path):
+    """A new training over old results is killed after its first save: the old run's checkpoints are still there."""
+    write_checkpoint(tmp_path, 900, run_id="old", started=1.0)
+    new = write_checkpoint(tmp_path, 10, run_id="new", started=2.0)
+    assert checkpoints.find_resumable(tmp_path, "true")[0] == new
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Writing
+
+
+@pytest.mark.parametrize("replaces", [False, True])
+@pytest.mark.parametrize("failing", ["write", "fsync", "rename"])
+def test_a_disk_that_refuses_leaves_what_was_there(tmp_path, monkeypatch, failing, replaces):
+    whole = write_checkpoint(tmp_path, 1)
+    if replaces:
+        write_checkpoint(tmp_path, 2)
+    before = {path: path.read_bytes() for path in sorted(tmp_path.rglob("*")) if path.is_file()}
+
+    def refuse(*arguments, **options):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        target = {"write": (Path, "write_text"), "fsync": (os, "fsync"), "rename": (Path, "rename")}[failing]
+        patch.setattr(*target, refuse)
+        with pytest.raises(RunError, match=r"checkpoint-2 could not be written .*No space left on device"):
+            write_checkpoint(tmp_path, 2)
+    assert {path: path.read_bytes() for path in sorted(tmp_path.rglob("*")) if path.is_file()} == before
+    assert checkpoints.read_state(whole)
+
+
+def test_a_safetensors_or_tokenizers_failure_is_told_in_one_line_too(tmp_path):
+    """Both libraries are written in Rust and report a full disk with exceptions of their own."""
+
+    def tokenizer_fails(folder: Path) -> None:
+        raise Exception("No space left on device (os error 28)")  # what tokenizers 0.22 raises
+
+    with pytest.raises(RunError, match="No space left on device"):
+        checkpoints.write_whole(tmp_path / "checkpoint-1", tokenizer_fails, "checkpoint-1", "nothing is whole")
+    assert names(tmp_path) == []
+
+    def fault_of_ours(folder: Path) -> None:
+        raise Exception("something else")
+
+    with pytest.raises(Exception, match="something else") as caught:
+        checkpoints.write_whole(tmp_path / "checkpoint-1", fault_of_ours, "checkpoint-1", "nothing is whole")
+    assert not isinstance(caught.value, RunError)
+
+
+@pytest.mark.parametrize("call", range(1, 36))
+def test_killed_at_any_call_to_the_system_one_whole_checkpoint_is_left(tmp_path, monkeypatch, call):
+    """A child process writes checkpoint-2 over a damaged one, rotates, and dies at its n-th call that changes a disk."""
+    write_checkpoint(tmp_path, 1)
+    halve(write_checkpoint(tmp_path, 2) / "model.safetensors")
+    child = os.fork()
+    if child == 0:
+        left = [call]
+
+        def dying(function):
+            def wrapped(*arguments, **options):
+                left[0] -= 1
+                if left[0] == 0:
+                    os._exit(9)
+                return function(*arguments, **options)
+
+            return wrapped
+
+        for name in ("mkdir", "rename", "unlink", "rmdir", "fsync", "replace"):
+            setattr(os, name, dying(getattr(os, name)))
+        Path.write_text = dying(Path.write_text)
+        final = write_checkpoint(tmp_path, 2)
+        checkpoints.rotate(tmp_path, 1, [final])
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    ended = os.waitstatus_to_exitcode(status)
+    assert ended in (0, 9)
+    found, state = checkpoints.find_resumable(tmp_path, "true")
+    assert state["global_step"] == int(found.name.partition("-")[2])
+    # Every folder with a checkpoint's name is whole; the damaged one may only still be there before it was replaced.
+    for path in checkpoints.checkpoints_in(tmp_path):
+        if path.name == "checkpoint-1" or found.name == "checkpoint-2":
+            checkpoints.read_state(path)
+    if ended == 0:
+        assert found.name == "checkpoint-2" and names(tmp_path) == ["checkpoint-2"]
+    checkpoints.remove_leftovers(tmp_path)
+    assert checkpoints.find_resumable(tmp_path, "true")[0] == found
+    assert all(name.startswith("checkpoint-") for name in names(tmp_path))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Rotation
+
+
+@pytest.mark.parametrize(
+    ("limit", "best", "left"),
+    [
+        (None, None, [1, 2, 3, 4, 5]),
+        (2, None, [4, 5]),
+        (1, None, [5]),
+        (2, 2, [2, 5]),
+        (1, 2, [2, 5]),  # the best one is kept whatever the limit
+        (3, 4, [3, 4, 5]),
+        (9, 1, [1, 2, 3, 4, 5]),
+    ],
+)
+def test_rotation_keeps_the_newest_and_the_best(tmp_path, limit, best, left):
+    for step in range(1, 6):
+        write_checkpoint(tmp_path, step)
+    keep = [tmp_path / "checkpoint-5", *([tmp_path / f"checkpoint-{best}"] if best else [])]
+    checkpoints.rotate(tmp_path, limit, keep)
+    assert names(tmp_path) == [f"checkpoint-{step}" for step in left]
+
+
+def test_the_first_save_of_a_new_run_removes_the_old_run(tmp_path):
+    for step in (5, 10, 15):
+        write_checkpoint(tmp_path, step, run_id="old")
+    new = write_checkpoint(tmp_path, 5, run_id="new", started=2.0)
+    checkpoints.rotate(tmp_path, None, [new], foreign_run="new")
+    assert names(tmp_path) == ["checkpoint-5"]
+
+
+def test_folders_that_only_look_like_checkpoints_are_left_alone(tmp_path):
+    for name in ("checkpoint-best", "checkpoint-7b", "checkpoint-"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "checkpoint-3").write_text("a file")
+    new = write_checkpoint(tmp_path, 9)
+    checkpoints.rotate(tmp_path, 1, [new], foreign_run="a")
+    checkpoints.remove_leftovers(tmp_path)
+    assert names(tmp_path) == ["checkpoint-", "checkpoint-3", "checkpoint-7b", "checkpoint-9", "checkpoint-best"]
+
+
+def test_the_best_checkpoint_comes_along_from_another_folder(tmp_path):
+    write_checkpoint(tmp_path / "old", 2, best=2)
+    last = write_checkpoint(tmp_path / "old", 3, best=2)
+    (tmp_path / "new").mkdir()
+    checkpoints.bring_best(last, tmp_path / "new", checkpoints.read_resumable(last))
+    assert checkpoints.read_state(tmp_path / "new/checkpoint-2")["global_step"] == 2
+    shutil.rmtree(tmp_path / "old/checkpoint-2")
+    with pytest.raises(InputError, match="its best checkpoint so far, checkpoint-2, is not"):
+        checkpoints.find_resumable(tmp_path, str(last))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# States
+
+
+def test_optimizer_states_come_back_bit_for_bit(tmp_path):
+    def parameters() -> list[torch.nn.Parameter]:
+        generator = torch.Generator().manual_seed(0)
+        return [torch.nn.Parameter(torch.randn(4, 3, generator=generator)) for _ in range(3)]
+
+    def make(values):
+        groups = [{"params": values[:2], "weight_decay": 0.1}, {"params": values[2:], "weight_decay": 0.0}]
+        optimizer = torch.optim.AdamW(groups, lr=0.1, betas=(0.8, 0.9), fused=True)
+        return optimizer, get_scheduler("linear", optimizer, 2, 10)
+
+    def step(values, optimizer, scheduler, number):
+        for index, value in enumerate(values):
+            value.grad = torch.full_like(value, 0.1 * number + index)
+        optimizer.step()
+        scheduler.step()
+
+    straight = parameters()
+    optimizer, scheduler = make(straight)
+    for number in range(6):
+        if number == 3:
+            groups = checkpoints.save_optimizer(optimizer, ["a", "b.c", "d/e"], tmp_path / "optimizer.safetensors")
+            # Through JSON, as in a checkpoint.
+            saved = json.loads(json.dumps([groups, checkpoints.plain_state(scheduler.state_dict())]))
+            values = [value.detach().clone() for value in straight]
+        step(straight, optimizer, scheduler, number)
+    again = [torch.nn.Parameter(value) for value in values]
+    optimizer, scheduler = make(again)
+    tensors = checkpoints.load_file(tmp_path / "optimizer.safetensors")
+    checkpoints.load_optimizer(optimizer, ["a", "b.c", "d/e"], tensors, saved[0])
+    scheduler.load_state_dict({**scheduler.state_dict(), **saved[1]})
+    for number in range(3, 6):
+        step(again, optimizer, scheduler, number)
+    assert all(torch.equal(one, two) for one, two in zip(straight, again, strict=True))
+
+
+NEEDED = {
+    "warmup_stable_decay": {"num_decay_steps": 3},
+    "cosine_with_min_lr": {"min_lr": 1e-3},
+    "cosine_warmup_with_min_lr": {"min_lr": 1e-3},
+}
+
+
+@pytest.mark.parametrize("name", [kind.value for kind in SchedulerType])
+def test_every_schedule_goes_on_where_it_was(name):
+    def make():
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+        return optimizer, get_scheduler(name, optimizer, 2, 10, scheduler_specific_kwargs=NEEDED.get(name))
+
+    if name in ("reduce_lr_on_plateau", "greedy"):
+        pytest.skip("stepped by a metric; arguments.py decides about these")
+    optimizer, scheduler = make()
+    rates = []
+    for step in range(9):
+        if step == 4:
+            saved = json.loads(json.dumps(checkpoints.plain_state(scheduler.state_dict())))
+            groups = [group["lr"] for group in optimizer.param_groups]
+        optimizer.step()
+        scheduler.step()
+        rates.append(scheduler.get_last_lr()[0])
+    optimizer, scheduler = make()
+    optimizer.param_groups[0]["lr"] = groups[0]
+    scheduler.load_state_dict({**scheduler.state_dict(), **saved})
+    for step in range(4, 9):
+        optimizer.step()
+        scheduler.step()
+        assert scheduler.get_last_lr()[0] == rates[step]
+
+
+def test_random_states_of_twelve_processes_keep_their_order(tmp_path):
+    """Twelve, because the names "10" and "2" sort as text in the wrong order."""
+    states = [{"cpu": torch.Generator().manual_seed(number).get_state()} for number in range(12)]
+    checkpoints.save_random_states(states, tmp_path / "random_states.safetensors")
+    loaded = checkpoints.load_random_states(tmp_path / "random_states.safetensors")
+    assert all(torch.equal(one["cpu"], two["cpu"]) for one, two in zip(states, loaded, strict=True))
+    torch.manual_seed(7)
+    drawn = torch.rand(3)
+    checkpoints.set_random_state(loaded[7])
+    assert torch.equal(torch.rand(3), drawn)
+
+
+def test_the_difference_of_recipes_is_named():
+    then = {"seed": 1, "model": "a" * 64, "dropout": None, "kept": 1}
+    now = {"seed": 2, "model": "b" * 64, "dropout": 0.1, "kept": 1}
+    expected = f'dropout: null -> 0.1, model: "{"a" * 12}" -> "{"b" * 12}", seed: 1 -> 2'
+    assert checkpoints.recipe_difference(then, now) == expected
+    assert checkpoints.recipe_difference(then, then) is None
