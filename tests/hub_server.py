@@ -12,7 +12,8 @@ makes), each with `title`, `description`, `parent` and `files` (path -> File wit
 `hub.files("ann/student")` is {path: bytes} at the head; `hub.push(id, {path: bytes})` commits as somebody else would;
 `hub.requests` lists what was asked, as "METHOD endpoint", and `hub.asked("commit")` counts.
 
-Faults are laid on an endpoint (the names in hub_endpoints.ROUTES) and used up by its next requests, in the order they were laid:
+Faults are laid on an endpoint (the names in hub_endpoints.ROUTES) and used up by its next requests, in the order in
+which they were laid:
 
     hub.fault("preupload", status=503, times=2)                 # times=FOREVER
     hub.fault("lfs-batch", status=429, retry_after=0)

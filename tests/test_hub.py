@@ -15,6 +15,7 @@ import pytest
 from huggingface_hub import constants
 
 from distilbart_mnli import hub as product
+from distilbart_mnli import staging
 from distilbart_mnli.arguments import parse_arguments
 from distilbart_mnli.errors import CommandError, HubError, InputError, RunError
 from distilbart_mnli.hub import PublishTarget, preflight, publish
@@ -218,6 +219,15 @@ def test_a_token_in_any_byte_stops_the_publication(hub, run_dir, monkeypatch, na
         file.write(f"\nlogin: {value}\n".encode())
     message = refused(RunError, f"{name} holds an access token", publish, run_dir, arguments(run_dir))
     assert value not in message and not hub.repos
+
+
+@pytest.mark.parametrize("chunk", [7, 16, 64])
+def test_a_token_that_lies_across_two_reads_is_found(run_dir, monkeypatch, chunk):
+    monkeypatch.setattr(staging, "_CHUNK", chunk)
+    with (run_dir / "model.safetensors").open("ab") as file:
+        file.write(b"x" * 5 + b"a-secret-of-many-bytes" + b"y" * 5)
+    with pytest.raises(RunError, match="holds an access token"), staged(run_dir, ["a-secret-of-many-bytes"]):
+        pass
 
 
 def test_the_option_hub_token_is_used_and_stays_out_of_the_files(hub, run_dir, monkeypatch, no_smoke):

@@ -12,10 +12,12 @@ import shutil
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from distilbart_mnli import hub as product
+from distilbart_mnli import hub_client
 from distilbart_mnli.arguments import parse_arguments
 from distilbart_mnli.errors import HubError
 from distilbart_mnli.hub import PublishTarget, preflight, publish
@@ -290,6 +292,25 @@ def test_a_hub_that_never_answers_does_not_hold_up_the_preflight(hub, run_dir, m
     with pytest.raises(HubError, match="cannot be reached"):
         preflight(arguments(run_dir, do_train=True))
     over.set()
+
+
+def test_retry_after_is_obeyed_where_only_we_retry(hub, run_dir, monkeypatch):
+    waits = []
+    clock = SimpleNamespace(sleep=waits.append, monotonic=time.monotonic)
+    monkeypatch.setattr(hub_client, "time", clock)
+    hub.fault("create", status=429, retry_after=17)
+    hub.fault("commit", status=503, times=2)
+    publish(run_dir, arguments(run_dir))
+    assert waits == [17.0, 2.0, 4.0]
+
+
+def test_a_token_that_the_hub_repeats_in_its_answer_is_blotted_out(hub, run_dir, caplog):
+    token = token_of(hub)
+    hub.fault("commit", status=500, message=f"cannot serve {token}")
+    hub.fault("commit", status=400, message=f"bad {token}")
+    with pytest.raises(HubError, match=r"400: .*bad \*\*\*") as caught:
+        publish(run_dir, arguments(run_dir))
+    assert "cannot serve ***" in caplog.text and token not in caplog.text + str(caught.value)
 
 
 def test_no_token_appears_in_anything_that_is_logged(hub, run_dir, caplog, capfd):
