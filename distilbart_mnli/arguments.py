@@ -23,11 +23,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from transformers import SchedulerType
+from transformers import SchedulerType, get_scheduler
 
 from distilbart_mnli.errors import InputError
 
 logger = logging.getLogger(__name__)
+
+# Two of transformers' schedules wait for a metric after every evaluation; ours is stepped by the optimizer alone.
+SCHEDULES = tuple(str(kind.value) for kind in SchedulerType if kind.value not in ("reduce_lr_on_plateau", "greedy"))
 
 
 @dataclass(kw_only=True)
@@ -152,7 +155,7 @@ class OptimizerArguments:
     """AdamW's epsilon."""
     max_grad_norm: float = 1.0
     """Clip the gradient's norm to this; 0: do not clip."""
-    lr_scheduler_type: Literal[tuple(str(kind.value) for kind in SchedulerType)] = "linear"  # type: ignore[valid-type]
+    lr_scheduler_type: Literal[SCHEDULES] = "linear"  # type: ignore[valid-type]
     """Schedule of the learning rate, by its name in transformers."""
     lr_scheduler_kwargs: dict | None = None
     """Further arguments of the schedule, as a JSON object."""
@@ -393,7 +396,7 @@ def _convert_to(kind: Any, value: Any) -> Any:
     if typing.get_origin(kind) is Literal:
         return value if isinstance(value, str) and value in typing.get_args(kind) else _NOT_CONVERTIBLE
     if kind is str:
-        return value if isinstance(value, str) and value and "\0" not in value else _NOT_CONVERTIBLE
+        return value if isinstance(value, str) and value and _is_text(value) else _NOT_CONVERTIBLE
     if kind is bool:
         if isinstance(value, str) and value.lower() in _TRUE | _FALSE:
             return value.lower() in _TRUE
@@ -410,8 +413,24 @@ def _convert_to(kind: Any, value: Any) -> Any:
                 value = json.loads(value)
             except (json.JSONDecodeError, RecursionError):
                 return _NOT_CONVERTIBLE
-        return value if isinstance(value, dict) else _NOT_CONVERTIBLE
+        return value if isinstance(value, dict) and _is_json(value) else _NOT_CONVERTIBLE
     return _NOT_CONVERTIBLE
+
+
+def _is_text(value: str) -> bool:
+    """Whether a file can be named so and UTF-8 can hold it (JSON's "\\ud800" is half a character)."""
+    try:
+        return b"\0" not in value.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+
+
+def _is_json(value: dict) -> bool:
+    """Whether an object can be written back as it was read; YAML knows more than JSON does."""
+    try:
+        return bool(json.loads(json.dumps(value, allow_nan=False)) == value)
+    except (ValueError, TypeError, RecursionError):
+        return False
 
 
 def _convert_to_number(kind: type, value: Any) -> Any:
@@ -463,8 +482,12 @@ def _type_name(declared: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, default=str)
-    return f"'{text[:60]}'" if isinstance(value, str) else text[:60]
+    if isinstance(value, str):
+        return f"'{value[:60]}'"
+    try:
+        return json.dumps(value, default=str)[:60]
+    except (ValueError, TypeError, RecursionError):  # YAML can write a list that holds itself, and 5,000 digits
+        return f"this {type(value).__name__}"
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -472,11 +495,13 @@ def _shown(value: Any) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 takes 3e-5 for text, because it has no dot, `no` (an eval_strategy) for false, and 2020-10-01 for a
-    date; everyone who writes them means a number, the word, and a text."""
+    """YAML 1.1 takes 3e-5 for text, because it has no dot, `no` (an eval_strategy) for false, 2020-10-01 for a date,
+    1:30 for ninety and 010 for eight; everyone who writes them means a number, the word, and texts."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 - how PyYAML's loaders are made
-        first: [(tag, pattern) for tag, pattern in rules if not tag.endswith((":bool", ":timestamp"))]
+        first: [
+            (tag, how) for tag, how in rules if tag.rpartition(":")[2] not in ("bool", "timestamp", "int", "float")
+        ]
         for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
@@ -484,8 +509,11 @@ class _Loader(yaml.SafeLoader):
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:bool", re.compile("^(true|True|TRUE|false|False|FALSE)$"), list("tTfF")
 )
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?(0|[1-9][0-9]*)$"), list("-+0123456789"))
 _Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?$"),
+    list("-+.0123456789"),
 )
 
 
@@ -685,6 +713,8 @@ def check_together(args: Arguments) -> None:
         args.do_train and args.max_steps < 0 and args.num_train_epochs == 0,
         "num_train_epochs is 0: nothing would be trained; leave out do_train to evaluate only",
     )
+    if args.do_train:
+        _check_schedule(args)
     early = args.early_stopping_patience is not None
     if args.do_train and (args.load_best_model_at_end or early):
         name = "load_best_model_at_end" if args.load_best_model_at_end else "early_stopping_patience"
@@ -707,6 +737,29 @@ def check_together(args: Arguments) -> None:
         "cache_encoder_outputs is true, but the encoder's outputs change: it needs freeze_encoder true and "
         "frozen_encoder_dropout false",
     )
+
+
+def _check_schedule(args: Arguments) -> None:
+    """Make the schedule once for a model of one number: it knows best which lr_scheduler_kwargs it needs."""
+    if args.lr_scheduler_kwargs is None and args.lr_scheduler_type in ("linear", "cosine", "constant"):
+        return
+    import torch
+
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1e-3)
+    try:
+        get_scheduler(
+            args.lr_scheduler_type,
+            optimizer,
+            num_warmup_steps=1,
+            num_training_steps=10,
+            scheduler_specific_kwargs=args.lr_scheduler_kwargs,
+        )
+    except (TypeError, ValueError, ArithmeticError, AttributeError) as error:
+        reason = re.sub(r"\bget_\w+\(\) ", "", str(error))
+        raise InputError(
+            f"lr_scheduler_type {args.lr_scheduler_type} with lr_scheduler_kwargs "
+            f"{_shown(args.lr_scheduler_kwargs)}: {reason}"
+        ) from None
 
 
 def main_arguments() -> Arguments:

@@ -11,7 +11,7 @@ step with fewer examples gives some process fewer rows; it gets a row of weight 
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,13 +52,10 @@ def digest_of(*parts: bytes | str | np.ndarray) -> str:
     """SHA-256 over the parts and their lengths, so that ("ab", "c") and ("a", "bc") differ."""
     digest = hashlib.sha256()
     for part in parts:
-        data = (
-            part.encode()
-            if isinstance(part, str)
-            else memoryview(np.ascontiguousarray(part)).cast("B")
-            if isinstance(part, np.ndarray)
-            else part
-        )
+        if isinstance(part, np.ndarray):
+            data: bytes | memoryview = np.ascontiguousarray(part).data.cast("B")
+        else:
+            data = part.encode() if isinstance(part, str) else part
         digest.update(len(data).to_bytes(8, "little"))
         digest.update(data)
     return digest.hexdigest()
@@ -278,7 +275,7 @@ class Collator:
 
 def prefetch(
     make: Callable[[Any], dict[str, torch.Tensor]], items: Iterable[Any], workers: int, depth: int = 2
-) -> Iterator[dict[str, torch.Tensor]]:
+) -> Generator[dict[str, torch.Tensor], None, None]:
     """`make(item)` for every item in order, up to `depth` a worker prepared ahead by `workers` threads (0: none).
 
     Threads, not processes: what `make` does (numpy and torch gathers over memory maps) releases the interpreter lock,

@@ -124,7 +124,7 @@ class EncoderCache:
         token_bytes = d_model * DTYPES[self.dtype].itemsize
         for row in np.unique(np.linspace(0, len(split) - 1, min(len(split), CHECK_ROWS)).astype(np.int64)):
             start, end = (int(split.offsets[row + i]) * token_bytes for i in (0, 1))
-            if zlib.crc32(self._bytes[start:end]) != crc[row]:
+            if zlib.crc32(self._bytes[start:end].data) != crc[row]:
                 raise ValueError(f"row {row} of states.bin does not have its checksum")
 
     def __call__(self, index: np.ndarray, real: np.ndarray) -> torch.Tensor:
@@ -351,14 +351,14 @@ def _encode(
 
     def write(number: int, values: torch.Tensor) -> None:
         rows = batches[number]
-        flat = values.to(DTYPES[dtype]).cpu().contiguous()
-        flat = flat.numpy() if dtype == "float32" else flat.view(torch.int16).numpy().view(np.uint16)
+        kept = values.to(DTYPES[dtype]).cpu().contiguous()
+        flat = kept.numpy() if dtype == "float32" else kept.view(torch.int16).numpy().view(np.uint16)
         ends = np.cumsum(split.lengths[rows])
         for row, end in zip(rows, ends, strict=True):
             start, stop = split.offsets[row], split.offsets[row + 1]
             values_of_row = flat[end - (stop - start) : end]
             states[start:stop] = values_of_row
-            crc[row] = zlib.crc32(values_of_row)
+            crc[row] = zlib.crc32(values_of_row.data)
         finished.append(number)
         bar.update(len(flat))
 

@@ -74,7 +74,7 @@ def attend_from_one_position(attention: BartAttention, query: Tensor, states: Te
 class LastPositionDecoderLayer(BartDecoderLayer):
     """The last decoder layer, computed at the position that the head reads. Weights and their names are stock's."""
 
-    def forward(  # type: ignore[override]
+    def forward(
         self,
         hidden_states: Tensor,
         attention_mask: Tensor | None = None,
@@ -135,7 +135,7 @@ class ShortCutBart(BartForSequenceClassification):
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.encoder_is_frozen):
             return self.model.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
 
-    def forward(  # type: ignore[override]
+    def forward(
         self, input_ids: Tensor, attention_mask: Tensor, encoder_hidden_states: Tensor | None = None
     ) -> Tensor:
         """Logits [batch, num_labels].

@@ -29,10 +29,14 @@ from distilbart_mnli.results import (
     training_results,
     write_evaluation,
 )
+from distilbart_mnli.schedule import check_schedule
+from distilbart_mnli.submission import write_submission
 from distilbart_mnli.trackers import Trackers, check_installed
 from distilbart_mnli.training import Training, is_out_of_memory
 
 logger = logging.getLogger(__name__)
+
+SMOKE_TEST_ROWS = 64  # rows whose logits are compared before an upload
 
 
 def set_up_logging(is_main: bool) -> None:
@@ -79,6 +83,8 @@ def prepared(args: Arguments) -> Iterator[Context]:
     """Processes, model, task and evaluation sets, read and checked; the output folder locked while it is open."""
     check_output_dir(args)
     check_installed(args.report_to)
+    if args.do_train:
+        check_schedule(args)
     accelerator = make_accelerator(args)
     set_up_logging(accelerator.is_main_process)
     set_precision(args)
@@ -206,8 +212,6 @@ def evaluate(context: Context, training: Training | None) -> None:
 
 def predict(context: Context) -> None:
     """Write the submission file of every test set."""
-    from distilbart_mnli.submission import write_submission
-
     with together():
         splits = load_test(context.args, context.task)
     context.model.to(context.accelerator.device)
@@ -221,11 +225,23 @@ def predict(context: Context) -> None:
                 logger.info("%d predictions in %s", len(split), path)
 
 
-def write_card(context: Context) -> None:
+def write_card(context: Context, target: hub.PublishTarget | None) -> None:
     """The model card, published or not."""
     with together():
         if context.is_main:
-            write_model_card(context.output_dir)
+            write_model_card(context.output_dir, hub_model_id=target.repo_id if target else None)
+
+
+def publish(context: Context, target: hub.PublishTarget | None) -> None:
+    """Publish output_dir from the first process; the others wait."""
+    first = context.evaluation[0] if context.args.do_eval else None
+    with together():
+        if context.is_main:
+            rows = None
+            if first is not None:
+                count = min(SMOKE_TEST_ROWS, len(first))
+                rows = [(first.sentence1[i], first.sentence2[i] if first.sentence2 else None) for i in range(count)]
+            hub.publish(context.output_dir, context.args, target, rows)
 
 
 def run(args: Arguments) -> None:
@@ -246,9 +262,7 @@ def run(args: Arguments) -> None:
         if args.do_predict:
             predict(context)
         if args.do_train:
-            write_card(context)
+            write_card(context, target)
         if args.push_to_hub:
-            with together():
-                if context.is_main:
-                    hub.publish(context.output_dir, args, target)
+            publish(context, target)
         wait_for_all()

@@ -25,7 +25,6 @@ from typing import Any
 
 import torch
 from tqdm import tqdm
-from transformers import get_scheduler
 from transformers.trainer_pt_utils import get_parameter_names
 
 from distilbart_mnli import checkpoints, encoder_cache
@@ -35,6 +34,7 @@ from distilbart_mnli.errors import CommandError, InputError, RunError, StoppedBy
 from distilbart_mnli.evaluation import FORWARD_INPUTS
 from distilbart_mnli.modeling import ShortCutBart
 from distilbart_mnli.processes import agree_max, gather_objects, raise_together
+from distilbart_mnli.schedule import FOLLOW_EVALUATIONS, best_metric, make_schedule
 from distilbart_mnli.trackers import Trackers
 
 logger = logging.getLogger(__name__)
@@ -151,8 +151,9 @@ class Training:
             "full_determinism torch_compile gradient_checkpointing load_best_model_at_end"
         ).split()
         every = None
-        if self.args.load_best_model_at_end or self.args.early_stopping_patience is not None:
-            # Evaluations decide about the weights only where they choose or stop.
+        follows = self.args.lr_scheduler_type in FOLLOW_EVALUATIONS
+        if self.args.load_best_model_at_end or self.args.early_stopping_patience is not None or follows:
+            # Evaluations decide about the weights only where they choose, stop or set the learning rate.
             names += "eval_strategy metric_for_best_model greater_is_better".split()
             names += "early_stopping_patience early_stopping_threshold".split()
             every = (self.args.eval_steps or self.args.logging_steps) if self.args.eval_strategy == "steps" else None
@@ -197,14 +198,8 @@ class Training:
             # In place, so that the weights keep their names; dynamic, so that a new length is no new compilation.
             self.model.compile(dynamic=True)
         self.wrapped, self.optimizer = self.accelerator.prepare(self.model, optimizer)
-        warmup = self.args.warmup_steps
-        self.scheduler = get_scheduler(
-            self.args.lr_scheduler_type,
-            optimizer,  # not the prepared one: accelerate would step its schedule num_processes times a step
-            num_warmup_steps=math.ceil(warmup * self.total_steps) if warmup < 1 else int(warmup),
-            num_training_steps=self.total_steps,
-            scheduler_specific_kwargs=self.args.lr_scheduler_kwargs,
-        )
+        # Not the prepared optimizer's: accelerate would step its schedule num_processes times a step.
+        self.scheduler = make_schedule(self.args, optimizer, self.total_steps)
         torch.manual_seed(self.args.seed + self.accelerator.process_index)  # dropout differs between processes
         if resumed is not None:
             self._restore_tensors(resumed)
@@ -313,7 +308,7 @@ class Training:
                 self._save()
         self.progress.seconds = before + time.monotonic() - started
 
-    def _epoch(self) -> Iterator[tuple[list[dict[str, torch.Tensor]], int]]:
+    def _epoch(self) -> Iterator[tuple[Iterator[dict[str, torch.Tensor]], int]]:
         """The rest of the current epoch: every optimizer step's micro-batches (made ahead) and its example count."""
         epoch, position = divmod(self.progress.step, self.steps_per_epoch)
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
@@ -368,7 +363,7 @@ class Training:
         if self.args.max_grad_norm > 0:
             self._grad_norm = self.accelerator.clip_grad_norm_(self.parameters, self.args.max_grad_norm)
         self.optimizer.step()
-        if not self.accelerator.optimizer_step_was_skipped:
+        if not self.accelerator.optimizer_step_was_skipped and self.args.lr_scheduler_type not in FOLLOW_EVALUATIONS:
             self.scheduler.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.context.mark_step()
@@ -445,7 +440,7 @@ class Training:
         examples = sum(count for _, count in window)
         entry: dict[str, Any] = {"epoch": self._epoch_float(), "step": self.progress.step}
         entry["loss"] = sum(total for total, _ in window) / examples
-        entry["learning_rate"] = float(self.scheduler.get_last_lr()[0])
+        entry["learning_rate"] = float(self.raw_optimizer.param_groups[0]["lr"])
         if self._grad_norm is not None:
             norm = float(self._grad_norm)
             entry["grad_norm"] = norm if math.isfinite(norm) else None
@@ -488,9 +483,10 @@ class Training:
 
     def _keep_best(self, metrics: dict[str, float]) -> bool:
         args, progress = self.args, self.progress
-        name = "eval_" + (args.metric_for_best_model or "loss").removeprefix("eval_")
-        greater = args.greater_is_better if args.greater_is_better is not None else "loss" not in name
+        name, greater = best_metric(args)
         value = metrics[name]
+        if args.lr_scheduler_type in FOLLOW_EVALUATIONS:
+            self.scheduler.step(value)
         gain = math.inf if progress.best_metric is None else (value - progress.best_metric) * (1 if greater else -1)
         if gain > 0:
             progress.best_metric, progress.best_step = value, progress.step
