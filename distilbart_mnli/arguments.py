@@ -29,8 +29,9 @@ from distilbart_mnli.errors import InputError
 
 logger = logging.getLogger(__name__)
 
-# Two of transformers' schedules wait for a metric after every evaluation; ours is stepped by the optimizer alone.
-SCHEDULES = tuple(str(kind.value) for kind in SchedulerType if kind.value not in ("reduce_lr_on_plateau", "greedy"))
+SCHEDULES = tuple(str(kind.value) for kind in SchedulerType)
+# Two of transformers' schedules wait for a metric after every evaluation; the others are stepped by the optimizer.
+FOLLOW_EVALUATIONS = ("reduce_lr_on_plateau", "greedy")
 
 
 @dataclass(kw_only=True)
@@ -741,6 +742,10 @@ def check_together(args: Arguments) -> None:
 
 def _check_schedule(args: Arguments) -> None:
     """Make the schedule once for a model of one number: it knows best which lr_scheduler_kwargs it needs."""
+    if args.lr_scheduler_type in FOLLOW_EVALUATIONS and args.eval_strategy == "no":
+        raise InputError(
+            f"lr_scheduler_type {args.lr_scheduler_type} follows evaluations: set eval_strategy to steps or epoch"
+        )
     if args.lr_scheduler_kwargs is None and args.lr_scheduler_type in ("linear", "cosine", "constant"):
         return
     import torch

@@ -10,9 +10,7 @@ from typing import Any
 import torch
 from transformers import get_scheduler
 
-from distilbart_mnli.arguments import Arguments
-
-FOLLOW_EVALUATIONS = ("reduce_lr_on_plateau", "greedy")
+from distilbart_mnli.arguments import FOLLOW_EVALUATIONS, Arguments
 
 
 def best_metric(args: Arguments) -> tuple[str, bool]:

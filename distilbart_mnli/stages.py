@@ -29,7 +29,6 @@ from distilbart_mnli.results import (
     training_results,
     write_evaluation,
 )
-from distilbart_mnli.schedule import check_schedule
 from distilbart_mnli.submission import write_submission
 from distilbart_mnli.trackers import Trackers, check_installed
 from distilbart_mnli.training import Training, is_out_of_memory
@@ -83,8 +82,6 @@ def prepared(args: Arguments) -> Iterator[Context]:
     """Processes, model, task and evaluation sets, read and checked; the output folder locked while it is open."""
     check_output_dir(args)
     check_installed(args.report_to)
-    if args.do_train:
-        check_schedule(args)
     accelerator = make_accelerator(args)
     set_up_logging(accelerator.is_main_process)
     set_precision(args)

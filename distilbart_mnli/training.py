@@ -28,13 +28,14 @@ from tqdm import tqdm
 from transformers.trainer_pt_utils import get_parameter_names
 
 from distilbart_mnli import checkpoints, encoder_cache
+from distilbart_mnli.arguments import FOLLOW_EVALUATIONS
 from distilbart_mnli.batching import Collator, MicroBatch, TokenizedSplit, epoch_order, micro_batches, prefetch
 from distilbart_mnli.context import Context
 from distilbart_mnli.errors import CommandError, InputError, RunError, StoppedBySignal
 from distilbart_mnli.evaluation import FORWARD_INPUTS
 from distilbart_mnli.modeling import ShortCutBart
 from distilbart_mnli.processes import agree_max, gather_objects, raise_together
-from distilbart_mnli.schedule import FOLLOW_EVALUATIONS, best_metric, make_schedule
+from distilbart_mnli.schedule import best_metric, make_schedule
 from distilbart_mnli.trackers import Trackers
 
 logger = logging.getLogger(__name__)

@@ -311,6 +311,15 @@ def test_flags_that_make_no_sense_are_refused(flags, message):
         ({"do_train": True, "max_steps": 0}, "max_steps must be positive"),
         ({"do_train": True, "num_train_epochs": 0}, "num_train_epochs is 0"),
         ({"do_train": True, "load_best_model_at_end": True}, "needs evaluations"),
+        ({"do_train": True, "lr_scheduler_type": "reduce_lr_on_plateau"}, "follows evaluations: set eval_strategy"),
+        ({"do_train": True, "lr_scheduler_type": "greedy"}, "follows evaluations: set eval_strategy"),
+        ({"do_train": True, "lr_scheduler_type": "warmup_stable_decay"}, "num_decay_steps"),
+        ({"do_train": True, "lr_scheduler_type": "cosine_with_min_lr"}, "min_lr"),
+        ({"do_train": True, "lr_scheduler_kwargs": {"nonsense": 1}}, "nonsense"),
+        (
+            {"do_train": True, "lr_scheduler_type": "cosine", "lr_scheduler_kwargs": {"num_cycles": "x"}},
+            "could not convert string to float",
+        ),
         ({"do_train": True, "early_stopping_patience": 2}, "needs evaluations"),
         (
             {"do_train": True, "load_best_model_at_end": True, "eval_strategy": "epoch"},
