@@ -752,13 +752,16 @@ def _check_schedule(args: Arguments) -> None:
 
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1e-3)
     try:
-        get_scheduler(
+        schedule: Any = get_scheduler(
             args.lr_scheduler_type,
             optimizer,
             num_warmup_steps=1,
             num_training_steps=10,
             scheduler_specific_kwargs=args.lr_scheduler_kwargs,
         )
+        optimizer.step()
+        for _ in range(10):  # through its warm-up and to its end
+            schedule.step(*[1.0] * (args.lr_scheduler_type in FOLLOW_EVALUATIONS))
     except (TypeError, ValueError, ArithmeticError, AttributeError) as error:
         reason = re.sub(r"\bget_\w+\(\) ", "", str(error))
         raise InputError(
