@@ -81,7 +81,7 @@ def _borrowed(options: dict[str, Any]) -> Iterator[None]:
     torch.set_num_threads(1)
     AcceleratorState._reset_state(reset_partial_state="RANK" not in os.environ)
     sys.argv = ["run_glue.py", "args.json"]
-    stages.write_card = lambda context: None  # plots curves for half a second; nothing here reads them
+    stages.write_card = lambda *_: None  # plots curves for half a second; nothing here reads them
     try:
         yield
     finally:
