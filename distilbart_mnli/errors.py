@@ -20,7 +20,8 @@ class CommandError(Exception):
     exit_code = 1
 
     def __init__(self, message: str, exit_code: int | None = None):
-        super().__init__(" ".join(str(message).split()))
+        # One line of characters that any stream can write: a file's key can be half a character ("\\ud800" in JSON).
+        super().__init__(" ".join(str(message).split()).encode("utf-8", "backslashreplace").decode("utf-8"))
         if exit_code is not None:
             self.exit_code = exit_code
 
