@@ -1,6 +1,8 @@
 # make quickstart   the main job at toy size: data, teacher, students, fine-tuning, a table (no downloads of models or data)
 # make test         the tests
 # make lint         ruff and mypy
+# make stress       kill a training 50 times, resume it, compare the bits
+# make gpu-check    what only a GPU can show, and its speed
 # Every target makes the virtual environment first if it is not there.
 
 PYTHON ?= python3
@@ -37,6 +39,15 @@ KILLS ?= 50
 NUM_PROCESSES ?= 1
 stress: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.stress --kills $(KILLS) --num_processes $(NUM_PROCESSES)
+
+# The GPU part of the tests and the one-GPU speed benchmark (bart-large's size, random weights). Fails at once without one.
+# 128 rows in one forward pass: the recipe's step in one piece, which a large GPU holds.
+gpu-check: $(VENV)/.installed-dev
+	$(BIN)/python -c 'import sys, torch; sys.exit(None if torch.cuda.is_available() else "gpu-check needs a CUDA GPU, and torch sees none")'
+	mkdir -p outputs
+	$(BIN)/python -m pytest tests/test_gpu.py
+	$(BIN)/python -m benchmarks.train_speed --size large --device cuda --dtype bf16 --batch_size 128 \
+		--gradient_accumulation_steps 1 --output outputs/gpu_speed.json
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -179,6 +179,10 @@ def train(context: Context) -> Training:
         results["train_samples_per_second"],
         100 * results["train_data_time_share"],
     )
+    if args.torch_compile:
+        counters = torch._dynamo.utils.counters
+        breaks = sum(counters["graph_break"].values())
+        logger.info("torch.compile: %d graphs, %d graph breaks", counters["stats"]["unique_graphs"], breaks)
     accelerator.wait_for_everyone()
     return training
 
