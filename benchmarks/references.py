@@ -11,6 +11,7 @@ set to None, scaled dot product attention, bf16 autocast where the run is in bf1
 """
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,13 +20,15 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import BartConfig, BartForSequenceClassification, get_linear_schedule_with_warmup
 
 
-def stock_student(config: BartConfig, device: str, frozen: bool, seed: int = 0) -> BartForSequenceClassification:
-    """A stock model with random weights in train mode; `frozen`: no gradients for encoder and embedding tables.
-
-    The encoder's weights depend on the seed alone, not on the number of decoder layers.
-    """
+def save_random_student(config: BartConfig, folder: Path, seed: int = 0) -> None:
+    """A stock model with random weights; the encoder's depend on the seed alone, not on the decoder's layers."""
     torch.manual_seed(seed)
-    model = BartForSequenceClassification._from_config(config, attn_implementation="sdpa", dtype=torch.float32)
+    BartForSequenceClassification._from_config(config, dtype=torch.float32).save_pretrained(folder)
+
+
+def load_student(folder: Path, device: str, frozen: bool) -> BartForSequenceClassification:
+    """The stock model in train mode; `frozen`: no gradients for the encoder and the embedding tables."""
+    model = BartForSequenceClassification.from_pretrained(folder, dtype=torch.float32, attn_implementation="sdpa")
     if frozen:
         model.model.encoder.requires_grad_(False)
         model.model.shared.requires_grad_(False)

@@ -19,8 +19,10 @@ Utilisation is multiply-adds / time / the best rate that a plain matrix product 
 has the same numerator for all five: what the student needs, on real tokens, encoder known, last layer at one position.
 "executed" has what each of them computes, padding included: it shows that none of them idles.
 
-Memory is the peak of a process that runs this variant alone, on the longest batches of an epoch, without the
-libraries; on a GPU it is what this variant holds and the peak that it adds while it runs.
+Memory is the peak of a process that runs this variant alone, on the longest batches of an epoch: private memory above
+that of the imported libraries. Files that are mapped do not count (libraries, encoder cache, and weights that were
+loaded and never changed, which safetensors maps): the system can drop their pages at any time. `peak_mb_resident` in
+the JSON counts everything. On a GPU it is what the variant holds, and the peak that it adds while it runs.
 """
 
 import argparse
@@ -43,6 +45,7 @@ import transformers
 
 from benchmarks.arithmetic import published_limit
 from benchmarks.lengths import draw, measured_lengths, mnli_lengths, random_pairs
+from benchmarks.references import save_random_student
 from benchmarks.variants import NAMES, SIZES, Ours, Recipe, Variant, make_split, make_variant, student_config
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -69,7 +72,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--lengths_from", nargs=2, metavar=("TSV", "TOKENIZER"))
     parser.add_argument("--no_memory", action="store_true", help="leave the peak of memory out")
     parser.add_argument("--output", type=Path, help="JSON file")
-    parser.add_argument("--memory_of", choices=NAMES, help=argparse.SUPPRESS)
+    parser.add_argument("--memory_of", choices=NAMES, help=argparse.SUPPRESS)  # the child's task
+    parser.add_argument("--student", help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
 
@@ -80,6 +84,9 @@ def make_recipe(options: argparse.Namespace, layers: int, folder: Path, longest:
     else:
         lengths = mnli_lengths(rows)
     config = student_config(options.size, layers)
+    student = Path(options.student or folder / f"student-{layers}")
+    if not student.exists():
+        save_random_student(config, student)
     return Recipe(
         config=config,
         split=make_split(lengths, random_pairs(lengths, config.vocab_size)),
@@ -90,6 +97,7 @@ def make_recipe(options: argparse.Namespace, layers: int, folder: Path, longest:
         steps=1 if longest else options.steps,
         reference_steps=1 if longest else options.reference_steps,
         longest=longest,
+        student=student,
         folder=folder,
     )
 
@@ -160,12 +168,13 @@ def memory_of(options: argparse.Namespace, folder: Path) -> dict[str, float]:
     for _ in range(2):  # the second step has the optimizer's moments
         variant.slice()
     end = process_memory()
-    peak = end["VmHWM"] - end["RssFile"]
-    return {"peak_mb": peak, "peak_mb_above_imports": peak - (start["VmRSS"] - start["RssFile"])}
+    private = end["VmHWM"] - end["RssFile"]
+    imports = start["VmRSS"] - start["RssFile"]
+    return {"peak_mb": private - imports, "peak_mb_resident": end["VmHWM"]}
 
 
-def memory_in_child(options: argparse.Namespace, layers: int, name: str) -> dict[str, float]:
-    words = [f"--memory_of={name}", f"--layers={layers}"]
+def memory_in_child(options: argparse.Namespace, layers: int, name: str, student: Path) -> dict[str, float]:
+    words = [f"--memory_of={name}", f"--layers={layers}", f"--student={student}"]
     for key in ("size", "device", "dtype", "threads", "batch_size", "gradient_accumulation_steps"):
         words.append(f"--{key}={getattr(options, key)}")
     if options.lengths_from:
@@ -223,7 +232,7 @@ def compare(options: argparse.Namespace, layers: int, rate: float, folder: Path)
         if isinstance(variant, Ours):
             figures["data_time_share"] = variant.training.data_time_share()
         if options.device == "cpu" and not options.no_memory:
-            memory[name] = memory_in_child(options, layers, name)
+            memory[name] = memory_in_child(options, layers, name, recipe.student)
         result["variants"][name] = {**figures, **memory.get(name, {})}
     for pair in RATIOS:
         slow, fast = pair.split("/")
@@ -260,7 +269,7 @@ def show(result: dict[str, Any]) -> None:
     for name, f in result["variants"].items():
         spread = f"{f['lowest']:.1f} .. {f['highest']:.1f}"
         useful = f"{100 * f['useful_utilisation']:.1f} %" if "useful_utilisation" in f else ""
-        peak = f"{f.get('peak_mb_above_imports', f.get('peak_mb', float('nan'))):.0f}"
+        peak = f"{f['peak_mb']:.0f}" if "peak_mb" in f else ""
         print(
             f"  ({name}) {f['examples_per_second']:>11.1f} {spread:>21} {f['padded_tokens_per_example']:>11.1f} "
             f"{useful:>8} {100 * f['executed_utilisation']:>7.1f} % {peak:>9}  {f['name']}"
@@ -282,6 +291,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     torch.set_num_threads(options.threads)
     torch.set_float32_matmul_precision("high")  # TensorFloat-32 on a GPU, for all variants; nothing on a CPU
     transformers.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
     dtype = DTYPES[options.dtype]
     with tempfile.TemporaryDirectory(prefix="train_speed_") as name:
         if options.memory_of:

@@ -90,6 +90,7 @@ class Recipe:
     steps: int  # of a slice of ours and of (e)
     reference_steps: int  # of a slice of (a) and (b)
     longest: bool  # the longest steps instead of typical ones: for the peak of memory
+    student: Path  # a saved model
     folder: Path  # for encoder caches
 
     @property
@@ -172,7 +173,7 @@ class Reference(Variant):
         ]
         self.describe([(size, length(rows)) for step in chosen for rows in step], costs.mean() / recipe.effective)
         self.executed = arithmetic.stock(recipe.config, self.shapes, "frozen" if frozen else "trained")
-        self.model = references.stock_student(recipe.config, recipe.device, frozen)
+        self.model = references.load_student(recipe.student, recipe.device, frozen)
         self.optimizer, self.scheduler = references.make_optimizer(self.model)
         self.max_grad_norm = 1.0 if frozen else None
 
@@ -233,7 +234,7 @@ class Reader:
 
 
 def make_training(recipe: Recipe, split: TokenizedSplit) -> Slice:
-    """Arguments, Context and Training as run_glue.py makes them; the model's weights are the references'."""
+    """Arguments, Context and Training as run_glue.py makes them."""
     args = Arguments(
         do_train=True,
         output_dir=str(recipe.folder / "output"),
@@ -255,9 +256,7 @@ def make_training(recipe: Recipe, split: TokenizedSplit) -> Slice:
         encoder_cache_dir=str(recipe.folder / "encoder"),
     )
     accelerator = make_accelerator(args)
-    config = recipe.config
-    model = ShortCutBart._from_config(config, attn_implementation="sdpa", dtype=torch.float32)
-    model.load_state_dict(references.stock_student(config, "cpu", frozen=True).state_dict())
+    model = ShortCutBart.from_pretrained(recipe.student, dtype=torch.float32, attn_implementation="sdpa")
     freeze(model, args.freeze_encoder, args.freeze_embeds)
     # Only its digest is asked for: the rows are made of ids.
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel({"<unk>": 0}, unk_token="<unk>")))
@@ -324,7 +323,7 @@ class StockDecoder(Variant):
         self.executed = arithmetic.stock(recipe.config, self.shapes, "cached")
         cached.training.accelerator.free_memory()  # it holds our model, which only made the cache
         del cached
-        self.model = references.stock_student(recipe.config, recipe.device, frozen=True)
+        self.model = references.load_student(recipe.student, recipe.device, frozen=True)
         self.optimizer, self.scheduler = references.make_optimizer(self.model)
 
     def batches(self, stream: Iterator[dict[str, torch.Tensor]], count: int) -> Iterator[dict[str, Any]]:
