@@ -73,11 +73,14 @@ def two_machines(script: Path | str, *arguments_of_both: tuple) -> list[subproce
     return finish(*started)
 
 
-def two_ranks(script: Path | str, *arguments: object) -> list[subprocess.Popen]:
-    """Two processes in one group without a launcher, whose own exit codes and output can be read."""
+def two_ranks(script: Path | str, *arguments: object, second: tuple | None = None, **env: str):
+    """Two processes in one group without a launcher, whose own exit codes and output can be read.
+
+    Returns two Popen. `second`: the arguments of the second process, where they are not the first one's.
+    """
     port = str(free_port())
     both = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     return [
-        start([sys.executable, ROOT / script, *arguments], environment(**both, RANK=rank, LOCAL_RANK=rank))
-        for rank in ("0", "1")
+        start([sys.executable, ROOT / script, *words], environment(**both, RANK=rank, LOCAL_RANK=rank, **env))
+        for rank, words in (("0", arguments), ("1", arguments if second is None else second))
     ]
