@@ -162,7 +162,7 @@ def table(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         **os.environ,
         "HF_HUB_OFFLINE": "1",
         "OMP_NUM_THREADS": str(options.threads),
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
         # Fresh: the first student of a table finds no tokens of an earlier run.
         "HF_DATASETS_CACHE": str(folder / "datasets"),
     }

@@ -188,7 +188,9 @@ class Training:
             lr=self.args.learning_rate,
             betas=(self.args.adam_beta1, self.args.adam_beta2),
             eps=self.args.adam_epsilon,
-            fused=device.type in ("cuda", "cpu"),
+            # Not under fp16's loss scale: the fused step skips an overflow inside its kernel, where accelerate does not
+            # see it, and the schedule would move on without the weights.
+            fused=device.type in ("cuda", "cpu") and self.context.precision != "fp16",
         )
         self.raw_optimizer = optimizer
         self.states = self._encoder_states(resumed)
