@@ -20,9 +20,10 @@ has the same numerator for all five: what the student needs, on real tokens, enc
 "executed" has what each of them computes, padding included: it shows that none of them idles.
 
 Memory is the peak of a process that runs this variant alone, on the longest batches of an epoch: private memory above
-that of the imported libraries. Files that are mapped do not count (libraries, encoder cache, and weights that were
-loaded and never changed, which safetensors maps): the system can drop their pages at any time. `peak_mb_resident` in
-the JSON counts everything. On a GPU it is what the variant holds, and the peak that it adds while it runs.
+that of the libraries, imported and used once. Files that are mapped do not count (libraries, encoder cache, and
+weights that were loaded and never changed, which safetensors maps): the system can drop their pages at any time.
+`peak_mb_resident` in the JSON counts everything. On a GPU it is what the variant holds, and the peak that it adds
+while it runs.
 """
 
 import argparse
@@ -158,12 +159,22 @@ def process_memory() -> dict[str, float]:
     return {name: value * 1024 / 1e6 for name, value in found.items()}
 
 
-def memory_of(options: argparse.Namespace, folder: Path) -> dict[str, float]:
-    """Peak MB of this process, which runs one variant: what is not mapped from files."""
-    start = process_memory()
-    variant = make_variant(make_recipe(options, options.layers[0], folder, longest=True), options.memory_of)
+def trimmed_memory() -> dict[str, float]:
     gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)
+    ctypes.CDLL(None).malloc_trim(0)  # what was freed goes back to the system
+    return process_memory()
+
+
+def memory_of(options: argparse.Namespace, folder: Path) -> dict[str, float]:
+    """Peak MB of this process, which runs one variant: what is not mapped from files.
+
+    A model of no size runs before, so that what is imported at first use (torch's compiler, for one) counts nowhere.
+    """
+    toy = argparse.Namespace(**{**vars(options), "size": "toy", "batch_size": 2, "student": None})
+    make_variant(make_recipe(toy, 1, folder / "toy", longest=True), options.memory_of).slice()
+    start = trimmed_memory()
+    variant = make_variant(make_recipe(options, options.layers[0], folder, longest=True), options.memory_of)
+    trimmed_memory()
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak starts anew
     for _ in range(2):  # the second step has the optimizer's moments
         variant.slice()
