@@ -1,4 +1,4 @@
-"""Whatever stands in a file of arguments or on the command line: options of the declared types, or one line of refusal.
+"""Whatever stands in a file of arguments or on the command line: options of the declared types, or a refusal.
 
 Never a traceback, never another type in silence. And whatever the texts of a pair are: finite logits.
 """
