@@ -146,6 +146,19 @@ class Facts:
     def license(self) -> str | None:
         return self.run.get("license") or self.arguments.get("license") or None
 
+    @property
+    def license_name(self) -> str | None:
+        """What the teacher's card calls a license that the Hub has no identifier for."""
+        return self.run.get("license_name")
+
+    @property
+    def license_link(self) -> str | None:
+        """Address of such a license's text. A file beside the teacher is not one beside the student."""
+        link = self.run.get("license_link")
+        if not link or re.match(r"https?://", link):
+            return link or None
+        return f"https://huggingface.co/{self.base_model}/blob/main/{link}" if self.base_model else None
+
     # -- data and scores ----------------------------------------------------------------------------------------------
 
     @cached_property
@@ -299,7 +312,8 @@ def is_number(value: Any) -> TypeGuard[int | float]:
 # Nothing in a card tells where files lay on one machine.
 
 _START = r"(?:file:/+|~[\w.-]*[\\/]|[A-Za-z]:[\\/]|\\\\|\.{0,2}/(?!/))"
-_LOCAL_PATH = re.compile(r"(?<![\w./\\-])" + _START + r"[^\s'\"`,;)\]}]+")
+# </s> and the like are tokens or HTML, no paths; </home/ada/x> is one.
+_LOCAL_PATH = re.compile(r"(?<![\w./\\-])(?!(?<=<)/[\w|-]+>)" + _START + r"[^\s'\"`,;)\]}<>]+")
 _TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{8,}")
 
 

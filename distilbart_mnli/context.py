@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import datetime
+import itertools
 import json
 import logging
 import os
@@ -22,9 +23,10 @@ import transformers
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
 
-from distilbart_mnli import encoder_cache
+from distilbart_mnli import encoder_cache, xla
 from distilbart_mnli.arguments import Arguments
 from distilbart_mnli.batching import XLA_BUCKETS, Collator, Padding, TokenizedSplit, tokenize
+from distilbart_mnli.card_facts import public_command
 from distilbart_mnli.errors import CommandError, InputError
 from distilbart_mnli.evaluation import Processes, evaluate_logits, predict_logits
 from distilbart_mnli.glue import Split, Task
@@ -89,8 +91,10 @@ class Context:
         self.compute_dtype = PRECISION_DTYPES[self.precision]
         self.is_main: bool = self.accelerator.is_main_process
         self.show_progress = self.is_main and not args.disable_tqdm and sys.stderr.isatty()
-        # XLA compiles every shape: full batches, few lengths.
-        self.fill = self.accelerator.distributed_type == DistributedType.XLA
+        # XLA compiles every shape: full batches, few lengths, no values looked at (xla.py).
+        self.on_xla = self.fill = self.accelerator.distributed_type == DistributedType.XLA
+        if self.on_xla:
+            xla.use_static_masks(self.model)
         multiple = args.pad_to_multiple_of or (8 if device.type == "cuda" and self.precision != "no" else 1)
         buckets = XLA_BUCKETS if self.fill else ()
         self.padding = Padding(args.max_seq_length, multiple, args.pad_to_max_length, buckets)
@@ -98,7 +102,7 @@ class Context:
         self.processes = Processes(
             self.accelerator.num_processes,
             self.accelerator.process_index,
-            lambda tensor: self.accelerator.reduce(tensor, "sum"),
+            lambda tensor: self.accelerator.reduce(tensor.to(device), "sum") if self.processes.count > 1 else tensor,
         )
         self.versions = {
             "torch": torch.__version__,
@@ -206,6 +210,7 @@ class Context:
             self.args.dataloader_num_workers,
             progress,
             self.fill,
+            self.mark_step,
         )
 
     def evaluate(self, progress: bool = False) -> list[Evaluated]:
@@ -226,10 +231,11 @@ class Context:
         """A stock model with its tokenizer, in `dtype`."""
         stock = to_stock(self.model)
         config_dtype = stock.config.dtype
-        if dtype != torch.float32:
+        if dtype != torch.float32 or self.on_xla:
             with torch.device("meta"):
                 copy = type(stock)(stock.config)
-            copy.load_state_dict({name: tensor.to(dtype) for name, tensor in stock.state_dict().items()}, assign=True)
+            state = {name: tensor.to("cpu").to(dtype) for name, tensor in stock.state_dict().items()}
+            copy.load_state_dict(state, assign=True)
             copy.tie_weights()
             stock = copy
         stock.config.dtype = dtype
@@ -242,7 +248,7 @@ class Context:
         card = self.loaded.card
         trainable = sum(p.numel() for p in {id(p): p for p in self.model.parameters()}.values() if p.requires_grad)
         return {
-            "command": " ".join(shown_path(word) for word in shlex.split(command_line())),
+            "command": public_command(command_line()),
             "task": self.task.name,
             "versions": self.versions,
             "hardware": describe(self.accelerator, self.plan, self.precision),
@@ -252,6 +258,8 @@ class Context:
             "trainable_parameters": trainable,
             "total_parameters": self.total_parameters,
             "license": card.get("license") or self.args.license,
+            "license_name": card.get("license_name"),
+            "license_link": card.get("license_link"),
             "language": card.get("language"),
             "train_examples": self.train_examples,
             "tracker_urls": self.tracker_urls,
@@ -291,21 +299,28 @@ class Context:
 
     def mark_step(self) -> None:
         """On XLA, run what was recorded; elsewhere nothing waits."""
-        if self.fill:
-            import torch_xla
-
-            torch_xla.sync()
+        if self.on_xla:
+            xla.sync()
 
 
 def command_line() -> str:
-    """How this process was started, as a shell reads it, with the launcher's usual command in front."""
+    """How this process was started, as a shell reads it, with the launcher's usual command in front.
+
+    Without a token: this is printed, and written to files.
+    """
     launched = "LOCAL_RANK" in os.environ or "ACCELERATE_MIXED_PRECISION" in os.environ
-    words = [Path(sys.argv[0]).name, *sys.argv[1:]]
+    words = [Path(sys.argv[0]).name]
+    for before, word in itertools.pairwise(sys.argv):
+        if "__hub_token" not in (before.replace("-", "_"), word.partition("=")[0].replace("-", "_")):
+            words.append(word)
     return ("accelerate launch " if launched else "python ") + shlex.join(words)
 
 
 def shown_path(text: str) -> str:
-    """A path of this machine as its last part; anything else as it is."""
-    if text.startswith(("/", "~", "../")) and len(text) > 1:
+    """A path of this machine as its last part; anything else as it is.
+
+    A folder that is there is a path, however much its name looks like one on the Hub: models/student.
+    """
+    if len(text) > 1 and (text.startswith(("/", "~", "../")) or Path(text).is_dir()):
         return Path(text).name
     return text

@@ -88,10 +88,13 @@ def card_metadata(facts: Facts) -> ModelCardData:
     """The YAML part, under the Hub's rules. What is not known is left out."""
     results = [eval_result(facts, score) for score in facts.scores]
     license_id, license_name = hub_license(facts.license)
+    if license_id == "other" and facts.license_name:
+        license_name = hub_license_name(facts.license_name)
     return ModelCardData(
         language=facts.run.get("language") or ("en" if facts.task else None),
         license=license_id,
         license_name=license_name,
+        license_link=facts.license_link if license_id == "other" else None,
         library_name="transformers" if facts.has_model else None,
         pipeline_tag=pipeline_tag(facts) if facts.has_model else None,
         tags=["distilbart", "distilbart-mnli"] if facts.is_nli else ["distilbart"],
@@ -115,7 +118,11 @@ def hub_license(name: str | None) -> tuple[str | None, str | None]:
     plain = str(name).strip().lower()
     if plain in HUB_LICENSES:
         return plain, None
-    return "other", re.sub(r"[^a-z0-9.]+", "-", plain).strip("-.") or "unnamed"
+    return "other", hub_license_name(plain)
+
+
+def hub_license_name(name: str) -> str:
+    return re.sub(r"[^a-z0-9.]+", "-", str(name).lower()).strip("-.") or "unnamed"
 
 
 def widget(facts: Facts) -> list[dict[str, Any]] | None:

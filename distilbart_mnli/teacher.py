@@ -53,10 +53,11 @@ def load_error(name_or_path: str, error: Exception, what: str = "teacher") -> Co
         return InputError(f"{what} {name_or_path}: cannot be read: {reason}")
     if first(HFValidationError):
         return InputError(f"{what} {name_or_path}: there is no such folder, and it is not a name on the Hub")
-    if first(GatedRepoError):
+    if isinstance(gated := first(GatedRepoError), GatedRepoError):
+        kind = "datasets/" if "/datasets/" in gated.response.url.path else ""
         return HubError(
-            f"{what} {name_or_path}: access is gated; ask for it at https://huggingface.co/{name_or_path}, then log "
-            "in with `hf auth login`"
+            f"{what} {name_or_path}: access is gated; ask for it at https://huggingface.co/{kind}{name_or_path}, then "
+            "log in with `hf auth login`"
         )
     if first(RevisionNotFoundError):
         return InputError(f"{what} {name_or_path}: the Hub has no such revision of it")

@@ -220,6 +220,24 @@ def test_the_license_is_one_that_the_hub_takes_or_is_left_out_with_one_line(
     assert ("license is not stated" in text) == (expected == (None, None))
 
 
+@pytest.mark.parametrize(
+    ("link", "expected"),
+    [
+        ("https://example.org/terms", "https://example.org/terms"),
+        ("LICENSE", "https://huggingface.co/facebook/bart-large-mnli/blob/main/LICENSE"),  # it lies beside the teacher
+        (None, None),
+    ],
+)
+def test_a_license_of_the_teachers_own_keeps_its_name_and_its_text_can_be_found(tmp_path, link, expected):
+    run = {"license": "other", "license_name": "Bart Research 1.0", "license_link": link}
+    metadata, _ = write(finished_run(tmp_path / "student", run=run))
+    assert (metadata["license"], metadata["license_name"]) == ("other", "bart-research-1.0")
+    assert metadata.get("license_link") == expected
+    local = {"teacher_name_or_path": "bart-large-mnli"}
+    metadata, _ = write(finished_run(tmp_path / "local", config=local, run={**run, "license_link": "LICENSE"}))
+    assert "license_link" not in metadata
+
+
 def test_a_teacher_that_is_not_on_the_hub_is_no_base_model(tmp_path):
     local = finished_run(tmp_path / "a", config={"teacher_name_or_path": "/home/ada/models/bart-large-mnli"})
     metadata, text = write(local)
@@ -312,6 +330,12 @@ def test_a_published_command_has_no_path_of_the_machine_and_no_token(command, pu
 def test_text_loses_local_paths_and_keeps_addresses():
     assert without_paths("see /home/ada/x.json and https://wandb.ai/a/b") == "see x.json and https://wandb.ai/a/b"
     assert without_paths("file:///home/ada/run 5 examples/s, and/or") == "run 5 examples/s, and/or"
+
+
+def test_tokens_of_the_tokenizer_and_closing_tags_are_no_paths():
+    for text in ("</s>", "<s> a </s></s> b </s>", "<b>bold</b>", "<|im_end|> </think> <pad>"):
+        assert without_paths(text) == text
+    assert without_paths("<b>/home/ada/x.json</b>, </home/ada/run>") == "<b>x.json</b>, <run>"
 
 
 def test_a_tracker_on_this_machine_is_not_linked(tmp_path):
