@@ -26,7 +26,7 @@ from tests.tiny import tiny_config, tiny_tokenizer
 
 LEAST = {"model_name_or_path": "m", "task_name": "MNLI", "do_train": True, "output_dir": "out"}
 TYPES = field_types()
-many = settings(max_examples=400, deadline=None, database=None, derandomize=True)
+many = settings(max_examples=250, deadline=None, database=None, derandomize=True)
 few = settings(max_examples=60, deadline=None, database=None, derandomize=True)
 
 texts = st.one_of(
@@ -88,7 +88,7 @@ def test_any_json_value_for_any_key(changes):
 
 
 @pytest.mark.parametrize("name", TYPES)
-@settings(max_examples=25, deadline=None, database=None, derandomize=True)
+@settings(max_examples=15, deadline=None, database=None, derandomize=True)
 @given(value=values)
 def test_any_value_for_each_option_has_its_type_or_is_refused(name, value):
     """Every option by name, so that none is left to chance."""
