@@ -399,11 +399,12 @@ class Training:
             return
         if self._saved_step != self.progress.step:
             self._save()
-        raise StoppedBySignal(
+        stopped = StoppedBySignal(
             f"stopped by {signal.Signals(number).name} after step {self.progress.step} of {self.total_steps}; "
             f"go on with: {self.context.resume_command()}",
             number,
         )
+        raise_together(stopped if self.accelerator.is_main_process else None)
 
     # -- losses and logs ----------------------------------------------------------------------------------------------
 
