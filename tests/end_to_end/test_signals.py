@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from distilbart_mnli.checkpoints import checkpoints_in, read_state
-from tests.training_runs import ROOT, Workshop, environment, outcome, run_list, start, train_here
 from tests.tiny import tiny_mnli
+from tests.training_runs import ROOT, Workshop, environment, outcome, run_list, start, train_here
 
 pytestmark = pytest.mark.xdist_group("signals")
 
