@@ -2,11 +2,16 @@
 
 A tracker talks to a disk, a daemon or a server of somebody else's, and may raise anything. What it raises becomes one
 warning, the tracker is left out from then on, and the training goes on. Only the first process reports.
+
+    tensorboard    output_dir/runs
+    wandb          the current folder, or WANDB_DIR; project WANDB_PROJECT, else distilbart-mnli; offline: WANDB_MODE
+    trackio        trackio's folder in the Hub's cache, or TRACKIO_DIR; project TRACKIO_PROJECT, else distilbart-mnli
 """
 
 import contextlib
 import importlib.util
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +21,8 @@ from distilbart_mnli.errors import InputError
 
 logger = logging.getLogger(__name__)
 
-CLASSES = {
+PROJECT = "distilbart-mnli"
+CLASSES: dict[str, Any] = {
     "tensorboard": tracking.TensorBoardTracker,
     "wandb": tracking.WandBTracker,
     "trackio": tracking.TrackioTracker,
@@ -35,7 +41,7 @@ class Trackers:
 
     Args:
         names: report_to.
-        run_name: the run's name; also the project's, where no other is set in the environment.
+        run_name: the run's name.
         config: hyper-parameters; lists, objects and None are written as text (TensorBoard takes nothing else).
         enabled: false on all processes but the first.
     """
@@ -50,8 +56,11 @@ class Trackers:
         plain = {k: v if isinstance(v, int | float | str | bool) else str(v) for k, v in config.items()}
         for name in names or []:
             with self._guard(name):
-                extra = {"logging_dir": output_dir / "runs"} if name == "tensorboard" else {}
-                tracker = CLASSES[name](run_name, **extra)
+                # accelerate calls `run_name` what TensorBoard takes for the run, and the two others for the project.
+                if name == "tensorboard":
+                    tracker = CLASSES[name](run_name, logging_dir=output_dir / "runs")
+                else:
+                    tracker = CLASSES[name](os.environ.get(f"{name.upper()}_PROJECT", PROJECT), name=run_name)
                 # accelerate constructs a tracker and starts it in two steps where it can.
                 if hasattr(tracker, "start"):
                     tracker.start()
@@ -62,8 +71,8 @@ class Trackers:
                     self.urls[name] = url
 
     def log(self, values: dict[str, Any], step: int) -> None:
-        """Send the numbers among `values`."""
-        numbers = {k: v for k, v in values.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+        """Send the numbers among `values`; `step` is their place, not one of them."""
+        numbers = {k: v for k, v in values.items() if isinstance(v, int | float) and k != "step"}
         for name, tracker in list(self._open.items()):
             with self._guard(name):
                 tracker.log(numbers, step=step)
