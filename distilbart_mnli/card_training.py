@@ -93,7 +93,8 @@ def recipe_rows(facts: Facts) -> list[tuple[str, str]]:
         rows.append(("Time", f"{number(done['train_runtime'], 0)} seconds"))
     add("Training examples a second", done.get("train_samples_per_second"))
     if run.get("hardware"):
-        rows.append(("Hardware", cell(run["hardware"])))
+        # Accelerate's word for one process says nothing to a reader.
+        rows.append(("Hardware", cell(run["hardware"]).replace(", distributed type NO", "")))
     else:
         add("Processes", run.get("num_processes"))
     if run.get("date"):

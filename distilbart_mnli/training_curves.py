@@ -120,7 +120,11 @@ def _draw(axes: Axes, title: str, curves: Series) -> None:
     for side, spine in axes.spines.items():
         spine.set_color(INK)
         spine.set_visible(side in ("left", "bottom"))
-    axes.legend(frameon=False, labelcolor=INK, fontsize=9)
+    # Below the axes, where no curve can run through it.
+    columns = 3 if len(names) == 1 else 2
+    axes.legend(
+        loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=columns, frameon=False, labelcolor=INK, fontsize=9
+    )
 
 
 def _name(key: str) -> str:

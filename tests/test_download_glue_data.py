@@ -1,6 +1,7 @@
 """download_glue_data.py makes GLUE's files out of the Hub's, through the real datasets client and a server of ours."""
 
 import dataclasses
+import io
 import os
 import subprocess
 import sys
@@ -168,6 +169,29 @@ def test_a_file_with_another_number_of_rows_is_kept_unless_overwrite(local_hub, 
     assert file.read_text() == "mine\n1\n2\n"
     list(download([small("rte")], tmp_path / "out", str(tmp_path / "cache"), overwrite=True))
     assert file.read_text().startswith("index\tsentence1")
+
+
+def test_only_what_is_missing_is_written_and_half_a_file_is_begun_anew(local_hub, tmp_path):
+    write_hub(local_hub, "rte")
+    cache = str(tmp_path / "cache")
+    first = {file.path: file.path.read_bytes() for file in download([small("rte")], tmp_path / "out", cache)}
+    dev = tmp_path / "out" / "RTE" / "dev.tsv"
+    dev.unlink()
+    dev.with_name("dev.tsv.partial").write_text("index\tsentence1\thalf a line")
+    again = {file.path.name: file.was_there for file in download([small("rte")], tmp_path / "out", cache)}
+    assert again == {"train.tsv": True, "dev.tsv": False, "test.tsv": True}
+    assert {path: path.read_bytes() for path in dev.parent.iterdir()} == first
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_progress_is_shown_on_a_terminal_and_nowhere_else(local_hub, tmp_path, monkeypatch, terminal):
+    write_hub(local_hub, "rte")
+    shown = io.StringIO()
+    monkeypatch.setattr(shown, "isatty", lambda: terminal, raising=False)
+    monkeypatch.setattr(sys, "stderr", shown)
+    list(download([small("rte")], tmp_path / "out", str(tmp_path / "cache")))
+    for file in ("train.tsv", "dev.tsv", "test.tsv"):
+        assert (f"RTE/{file}: 100%" in shown.getvalue()) == terminal
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing(local_hub, tmp_path, monkeypatch):
