@@ -62,8 +62,11 @@ def check_output_dir(args: Arguments) -> None:
     assert args.output_dir is not None
     folder = Path(args.output_dir)
     existing = folder
-    while not existing.exists() and existing != existing.parent:
-        existing = existing.parent
+    try:
+        while not existing.exists() and existing != existing.parent:
+            existing = existing.parent
+    except OSError as error:  # a name too long, a folder above it that may not be entered
+        raise InputError(f"output_dir {folder}: cannot be used: {error.strerror}") from None
     if not existing.is_dir():
         raise InputError(f"output_dir {folder}: {existing} is a file; expected a folder")
     if not os.access(existing, os.W_OK | os.X_OK):
@@ -103,6 +106,21 @@ def prepared(args: Arguments) -> Iterator[Context]:
             check_best_metric(args, context)
         context.evaluation_splits = [context.tokenize(split) for split in evaluation]
         yield context
+
+
+@contextlib.contextmanager
+def memory_in_one_line(args: Arguments) -> Iterator[None]:
+    """Lack of memory anywhere as a RunError; training.py says more about a training batch."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if isinstance(error, RuntimeError) and not is_out_of_memory(error):
+            raise
+        raise RunError(
+            "out of memory outside a training batch: lower per_device_eval_batch_size (now "
+            f"{args.per_device_eval_batch_size}) or per_device_train_batch_size (now "
+            f"{args.per_device_train_batch_size})"
+        ) from None
 
 
 def set_precision(args: Arguments) -> None:
@@ -156,13 +174,6 @@ def train(context: Context) -> Training:
         if context.evaluation_splits:
             context.prepare_evaluation(evaluations(training))
         training.run()
-    except RuntimeError as error:
-        if not is_out_of_memory(error):
-            raise
-        raise RunError(
-            "out of memory outside a training batch: lower per_device_eval_batch_size (now "
-            f"{args.per_device_eval_batch_size}) or per_device_train_batch_size"
-        ) from None
     finally:
         trackers.finish()
     if args.load_best_model_at_end:
@@ -253,7 +264,7 @@ def run(args: Arguments) -> None:
         set_up_logging(True)
         hub.publish(Path(args.output_dir or ""), args)
         return
-    with prepared(args) as context:
+    with memory_in_one_line(args), prepared(args) as context:
         if args.push_to_hub:
             with together():
                 target = hub.preflight(args) if context.is_main else None
