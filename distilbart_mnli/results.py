@@ -34,7 +34,8 @@ def save_final_model(context: Context, training: Training) -> None:
     Results of an earlier run in the same folder, and its checkpoints, go once this model is whole.
 
     Raises:
-        RunError: no space left; names the checkpoint that is whole.
+        RunError: no space left, or weights that are not finite (the last step's were not looked at yet where there are
+            no checkpoints); names the checkpoint that is whole.
     """
     folder = context.output_dir
     temporary = folder / (checkpoints.TEMPORARY + "model")
@@ -46,12 +47,16 @@ def save_final_model(context: Context, training: Training) -> None:
         context.write_trainer_state(target / checkpoints.STATE, training)
 
     safe = f"{whole[-1]} is whole" if whole else "nothing of this run is on the disk"
+    if not all(bool(torch.isfinite(parameter).all()) for parameter in context.model.parameters()):
+        raise RunError(f"the trained weights are not finite and were not saved; lower learning_rate; {safe}")
     checkpoints.write_whole(temporary, write, "the model", f"free some space and resume; {safe}")
     for pattern in RESULT_PATTERNS:
         for path in folder.glob(pattern):
             path.unlink()
     (temporary / checkpoints.MANIFEST).unlink()
-    # The weights last: a folder without them is not taken for a model.
+    # An earlier model's weights first, the new ones last: a folder without them is not taken for a model, and never do
+    # weights and configuration of two models stand together.
+    (folder / "model.safetensors").unlink(missing_ok=True)
     for path in sorted(temporary.iterdir(), key=lambda path: path.name == "model.safetensors"):
         path.replace(folder / path.name)
     temporary.rmdir()
