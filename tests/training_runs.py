@@ -92,7 +92,10 @@ def _borrowed(options: dict[str, Any]) -> Iterator[None]:
 
 
 def train_here(options: dict[str, Any], flags: tuple[str, ...] = ()) -> tuple[int, str]:
-    """run_glue.py's work in this process: its exit code and its one line on stderr, 0 and "" when all went well."""
+    """run_glue.py's work in this process: its exit code and its one line on stderr, 0 and "" when all went well.
+
+    Without the model card, which plots curves for half a second.
+    """
     path = Path(options["output_dir"] + ".json")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(options), encoding="utf-8")
