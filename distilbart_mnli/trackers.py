@@ -10,8 +10,11 @@ warning, the tracker is left out from then on, and the training goes on. Only th
 
 import contextlib
 import importlib.util
+import itertools
 import logging
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +39,21 @@ def check_installed(names: list[str] | None) -> None:
             raise InputError(f"report_to {name}: not installed; pip install -r requirements-trackers.txt")
 
 
+@contextlib.contextmanager
+def argv_without_token() -> Iterator[None]:
+    """Inside, sys.argv has no --hub_token: wandb writes the command line into the run's files."""
+    argv = sys.argv
+    sys.argv = [
+        word
+        for before, word in itertools.pairwise(["", *argv])
+        if "__hub_token" not in (before.replace("-", "_"), word.partition("=")[0].replace("-", "_"))
+    ]
+    try:
+        yield
+    finally:
+        sys.argv = argv
+
+
 class Trackers:
     """All trackers of a run; the same calls on every process, with effect on the first.
 
@@ -55,7 +73,7 @@ class Trackers:
             return
         plain = {k: v if isinstance(v, int | float | str | bool) else str(v) for k, v in config.items()}
         for name in names or []:
-            with self._guard(name):
+            with self._guard(name), argv_without_token():
                 # accelerate calls `run_name` what TensorBoard takes for the run, and the two others for the project.
                 if name == "tensorboard":
                     tracker = CLASSES[name](run_name, logging_dir=output_dir / "runs")
@@ -85,7 +103,7 @@ class Trackers:
         self._open = {}
 
     @contextlib.contextmanager
-    def _guard(self, name: str):
+    def _guard(self, name: str) -> Iterator[None]:
         try:
             yield
         except Exception as error:  # whatever a tracker raises, the training is worth more

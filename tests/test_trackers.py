@@ -2,6 +2,7 @@
 
 import importlib.util
 import logging
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,17 @@ def test_trackers_get_plain_values_and_only_numbers(tmp_path, recorder):
         ("log", {"loss": 0.5}, 7),
         ("finish",),
     ]
+
+
+@pytest.mark.parametrize("given", [["--hub_token", "hf_secret"], ["--hub-token=hf_secret"]])
+def test_a_tracker_does_not_see_the_token_in_the_command_line(tmp_path, recorder, monkeypatch, given):
+    command = ["run_glue.py", "args.json", *given, "--hub_force", "--run_name", "x"]
+    monkeypatch.setattr(sys, "argv", command)
+    seen: list[str] = []
+    monkeypatch.setattr(recorder, "start", lambda self: seen.extend(sys.argv))
+    Trackers(["wandb"], "x", tmp_path, {}, enabled=True)
+    assert seen == ["run_glue.py", "args.json", "--hub_force", "--run_name", "x"]
+    assert sys.argv is command
 
 
 def test_the_link_of_a_run_is_kept_for_the_card_if_it_is_one(tmp_path, recorder):
