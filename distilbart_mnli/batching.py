@@ -11,6 +11,7 @@ step with fewer examples gives some process fewer rows; it gets a row of weight 
 """
 
 import hashlib
+import logging
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,11 +20,14 @@ from typing import Any, Literal
 
 import datasets
 import numpy as np
+import pyarrow
 import torch
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
-from distilbart_mnli.errors import InputError
+from distilbart_mnli.errors import InputError, RunError
 from distilbart_mnli.glue import Split
+
+logger = logging.getLogger(__name__)
 
 RUN_STEPS = 50  # steps sorted together; the same figure as the megabatch of transformers' LengthGroupedSampler
 XLA_BUCKETS = (16, 24, 32, 40, 48, 64, 80, 96, 128)  # the only padded lengths where every shape is a compilation
@@ -113,17 +117,13 @@ def tokenize(
     texts = [digest_of("\0".join(column), np.array([len(text) for text in column])) for column in columns.values()]
     key = digest_of("tokens-1", tokenizer_digest(tokenizer), str(max_length), *texts)
     kept = Path(datasets.config.HF_DATASETS_CACHE) / "distilbart_mnli" / f"tokens-{key}.arrow"
-    kept.parent.mkdir(parents=True, exist_ok=True)
 
     def encode(batch: dict[str, list[str]]) -> dict[str, Any]:
         texts = [batch[name] for name in columns]
         return {"input_ids": tokenizer(*texts, truncation=True, max_length=max_length)["input_ids"]}
 
-    shown = datasets.is_progress_bar_enabled()
-    if not progress:
-        datasets.disable_progress_bars()
-    try:
-        encoded = datasets.Dataset.from_dict(columns).map(
+    def tokenised() -> datasets.Dataset:
+        found = datasets.Dataset.from_dict(columns).map(
             encode,
             batched=True,
             batch_size=10_000,
@@ -133,6 +133,26 @@ def tokenize(
             new_fingerprint=key[:16],
             desc=f"Tokenising {split.name}",
         )
+        if len(found) != len(split):
+            raise pyarrow.ArrowInvalid(f"{len(found)} rows instead of {len(split)}")
+        return found
+
+    shown = datasets.is_progress_bar_enabled()
+    if not progress:
+        datasets.disable_progress_bars()
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            encoded = tokenised()
+        except pyarrow.ArrowInvalid as error:  # cut short by a power failure: datasets does not wait for the disk
+            logger.warning("the tokens kept in %s are damaged (%s): tokenising again", kept, error)
+            kept.unlink(missing_ok=True)
+            encoded = tokenised()
+    except OSError as error:
+        raise RunError(
+            f"the tokens of {split.name} could not be kept in {kept.parent}: {error.strerror or error}; free some "
+            "space, or name another folder in HF_DATASETS_CACHE"
+        ) from None
     finally:
         if shown:
             datasets.enable_progress_bars()
