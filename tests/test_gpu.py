@@ -11,7 +11,7 @@ import torch
 from accelerate.state import AcceleratorState
 
 from distilbart_mnli.arguments import parse_arguments
-from distilbart_mnli.modeling import ShortCutBart, freeze
+from distilbart_mnli.modeling import ShortCutBart, compile_layers, freeze
 from distilbart_mnli.stages import run as run_stages
 from tests.tiny import run, tiny_bart, tiny_mnli, tiny_tokenizer
 
@@ -126,7 +126,7 @@ def test_compiling_does_not_recompile_for_every_length(tmp_path):
     model = ShortCutBart.from_pretrained(tmp_path).cuda().train()
     freeze(model, True, True)
     counters.clear()
-    model.compile(dynamic=True)
+    compile_layers(model)
     for length in range(8, 64, 8):
         ids = torch.randint(5, 300, (8, length), device="cuda")
         ids[:, -1] = 2
@@ -135,7 +135,7 @@ def test_compiling_does_not_recompile_for_every_length(tmp_path):
             model(ids, torch.ones_like(ids), states).float().sum().backward()
     print("compiled graphs:", counters["stats"]["unique_graphs"], "breaks:", sum(counters["graph_break"].values()))
     assert sum(counters["graph_break"].values()) == 0
-    assert counters["stats"]["unique_graphs"] <= 2
+    assert counters["stats"]["unique_graphs"] <= 2  # inner layers, last layer
 
 
 @pytest.mark.parametrize("precision", ["--bf16", "--no_bf16"])
