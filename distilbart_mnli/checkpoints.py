@@ -27,10 +27,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors.torch
 import torch
 import torch.distributed as dist
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
 from distilbart_mnli.batching import digest_of
@@ -182,6 +183,18 @@ def read_resumable(checkpoint: Path) -> dict[str, Any]:
         except ValueError as error:
             raise ValueError(f"its best checkpoint so far, {best}, is not: {error}") from None
     return state
+
+
+def load_file(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a safetensors file.
+
+    Raises:
+        InputError: it is something else, although the manifest says that it should be.
+    """
+    try:
+        return safetensors.torch.load_file(path)
+    except SafetensorError as error:
+        raise InputError(f"{path} holds no tensors ({error}); remove its folder, or resume from another one") from None
 
 
 def _best_of(state: dict[str, Any]) -> str | None:
