@@ -148,9 +148,13 @@ def tokenize(
             logger.warning("the tokens kept in %s are damaged (%s): tokenising again", kept, error)
             kept.unlink(missing_ok=True)
             encoded = tokenised()
-    except OSError as error:
+    except (OSError, ValueError) as error:
+        # datasets closes its file on the way out, and what fails then hides the disk's own error.
+        cause = error if isinstance(error, OSError) else error.__context__
+        if not isinstance(cause, OSError):
+            raise
         raise RunError(
-            f"the tokens of {split.name} could not be kept in {kept.parent}: {error.strerror or error}; free some "
+            f"the tokens of {split.name} could not be kept in {kept.parent}: {cause.strerror or cause}; free some "
             "space, or name another folder in HF_DATASETS_CACHE"
         ) from None
     finally:
