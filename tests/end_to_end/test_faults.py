@@ -73,6 +73,7 @@ FULL = {
     "the training's results": (stages, "merge_results", 1, 10, "all_results.json could not be written"),
     "the evaluation's results": (stages, "write_evaluation", 1, 10, "eval_results_mnli.txt could not be written"),
     "the predictions": (stages, "write_evaluation", 1, 300, "eval_predictions_mnli.tsv could not be written"),
+    "the tokens": (Context, "tokenize", 1, 500, "the tokens of mnli could not be kept"),
     "an encoder cache": (encoder_cache, "_lay_out", 1, 10_000, "while reserving"),
 }
 
@@ -98,6 +99,17 @@ def test_a_full_disk_ends_the_run_in_one_line_and_resuming_ends_it_well(shop, ex
         assert not out.exists() and not list((tmp_path / "cache").glob("*.partial"))
     assert train_here(options, ("--resume_from_checkpoint",)) == (0, "")
     assert outcome(out) == expected
+
+
+def test_kept_tokens_that_are_damaged_are_made_again(shop, expected, tmp_path):
+    options = options_in(shop, tmp_path)
+    assert train_here(options) == (0, "")
+    kept = sorted((tmp_path / "out-datasets").rglob("*.arrow"))
+    assert len(kept) == 3
+    for path in kept:
+        path.write_bytes(path.read_bytes()[:100])
+    assert train_here(options, ("--overwrite_output_dir",)) == (0, "")
+    assert outcome(tmp_path / "out") == expected
 
 
 def in_own_mounts(script: str) -> list[str]:
