@@ -9,6 +9,7 @@ A JSON or YAML file, flags, or both; flags win. `--help` lists them. Exit codes:
 3 the Hub refused, 128 + n stopped by signal n with a checkpoint.
 """
 
+import logging
 import os
 import sys
 
@@ -18,6 +19,9 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 
 def main(*_: object) -> None:
     """Read the arguments, run the stages. (The TPU launcher calls this itself, with an argument or without.)"""
+    # Reading the arguments has something to say already (names of 2020, the launch); stages.py refines this.
+    level = logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
     from distilbart_mnli.arguments import main_arguments
 
     args = main_arguments()

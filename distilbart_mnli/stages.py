@@ -91,10 +91,11 @@ def prepared(args: Arguments) -> Iterator[Context]:
     assert args.output_dir is not None
     output_dir = Path(args.output_dir)
     plan = batch_plan(args, accelerator.num_processes)
-    existed = output_dir.exists()
+    missing = [folder for folder in (output_dir, *output_dir.parents) if not folder.exists()]
     with contextlib.ExitStack() as stack:
         if accelerator.is_main_process:
-            stack.callback(lambda: None if existed else remove_if_empty(output_dir))
+            for folder in reversed(missing):  # called in reverse: the innermost first
+                stack.callback(remove_if_empty, folder)
         with together():
             stack.enter_context(lock_output_dir(output_dir, accelerator.is_main_process))
             task = get_task(args)
