@@ -238,12 +238,17 @@ def _mixed_precision(args: Arguments) -> str:
 
 
 def _last_seen(output_dir: Path, repo_id: str) -> str | None:
+    return _seen(output_dir).get(repo_id)
+
+
+def _seen(output_dir: Path) -> dict[str, str]:
+    """Repository -> its commit that output_dir saw last; a folder can be published in several places."""
     path = output_dir / STATE_FILE
-    state = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return state.get("commit") if state.get("repo_id") == repo_id else None
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def _remember(output_dir: Path, repo_id: str, commit: str | None) -> None:
     if commit is not None:
         with contextlib.suppress(OSError):  # a folder that cannot be written to can still be published
-            (output_dir / STATE_FILE).write_text(json.dumps({"repo_id": repo_id, "commit": commit}) + "\n", "utf-8")
+            seen = {**_seen(output_dir), repo_id: commit}
+            (output_dir / STATE_FILE).write_text(json.dumps(seen, indent=2) + "\n", "utf-8")

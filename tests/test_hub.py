@@ -114,6 +114,15 @@ def test_what_others_made_of_it_since_is_named_and_only_force_replaces_it(hub, r
     assert len(hub.commits(REPO)) == 4
 
 
+def test_a_publication_elsewhere_does_not_make_it_forget_what_it_saw_here(hub, run_dir, no_smoke):
+    publish(run_dir, arguments(run_dir))
+    publish(run_dir, arguments(run_dir, hub_model_id="lab/model"))
+    hub.push(REPO, {"README.md": b"# Written by hand\n"})
+    (run_dir / "README.md").write_text((run_dir / "README.md").read_text() + "more\n")
+    refused(HubError, r"changed since .*README.md\).*--hub_force", publish, run_dir, arguments(run_dir))
+    assert hub.files(REPO)["README.md"] == b"# Written by hand\n"
+
+
 def test_a_second_run_goes_on_top_of_the_first_and_leaves_other_files(hub, run_dir, no_smoke):
     publish(run_dir, arguments(run_dir))
     hub.push(REPO, {"notes.md": b"by hand"})
