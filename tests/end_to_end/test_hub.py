@@ -142,7 +142,7 @@ def test_of_two_processes_only_the_first_talks_to_the_hub(hub, tmp_path):
 def test_a_token_that_may_not_write_is_refused_before_a_training_of_days_begins(hub, tmp_path):
     token = hub.add_user("user", role="read")
     env = hub.environment(token, tmp_path / "home")
-    done = run("run_glue.py", *training(tmp_path, epochs=10**6), env=env, timeout=60)
+    done = run("run_glue.py", *training(tmp_path, epochs=10**6), env=env, timeout=200)
     assert done.returncode == 3
     assert "may only read" in error_line(done.stderr) and token not in done.stderr
     assert not (tmp_path / "out").exists()
