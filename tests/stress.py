@@ -35,6 +35,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 
 from distilbart_mnli.checkpoints import MANIFEST, TEMPORARY, checkpoints_in
@@ -295,6 +296,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--drop", choices=sorted(DROPS), help="a saved state to replace before every resume")
     options = parser.parse_args(argv)
+    transformers.utils.logging.disable_progress_bar()
     with tempfile.TemporaryDirectory(prefix="stress-") as folder:
         stress = Stress(Path(folder), options.kills, options.num_processes, options.steps, options.seed, options.drop)
         return stress.run()

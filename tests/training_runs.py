@@ -73,15 +73,16 @@ class Workshop:
 
 
 @contextlib.contextmanager
-def _borrowed(options: dict[str, Any]) -> Iterator[None]:
+def _borrowed(options: dict[str, Any], words: list[str], card: bool) -> Iterator[None]:
     """This process as a fresh one would be: no accelerator yet, logging and command line its own; undone after."""
     root, argv, threads = logging.getLogger(), sys.argv, torch.get_num_threads()
     handlers, level, write_card = root.handlers[:], root.level, stages.write_card
     cache, datasets.config.HF_DATASETS_CACHE = datasets.config.HF_DATASETS_CACHE, options["output_dir"] + "-datasets"
     torch.set_num_threads(1)
     AcceleratorState._reset_state(reset_partial_state="RANK" not in os.environ)
-    sys.argv = ["run_glue.py", "args.json"]
-    stages.write_card = lambda *_: None  # plots curves for half a second; nothing here reads them
+    sys.argv = ["run_glue.py", *words]
+    if not card:
+        stages.write_card = lambda *_: None
     try:
         yield
     finally:
@@ -91,17 +92,19 @@ def _borrowed(options: dict[str, Any]) -> Iterator[None]:
         AcceleratorState._reset_state(reset_partial_state="RANK" not in os.environ)
 
 
-def train_here(options: dict[str, Any], flags: tuple[str, ...] = ()) -> tuple[int, str]:
+def train_here(options: dict[str, Any], flags: tuple[str, ...] = (), card: bool = False) -> tuple[int, str]:
     """run_glue.py's work in this process: its exit code and its one line on stderr, 0 and "" when all went well.
 
-    Without the model card, which plots curves for half a second.
+    Args:
+        card: write the model card, which plots curves for half a second.
     """
     path = Path(options["output_dir"] + ".json")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(options), encoding="utf-8")
-    with _borrowed(options):
+    words = [str(path), *flags]
+    with _borrowed(options, words, card):
         try:
-            stages.run(parse_arguments([str(path), *flags]))
+            stages.run(parse_arguments(words))
         except CommandError as error:
             return error.exit_code, str(error)
     return 0, ""

@@ -357,6 +357,37 @@ def test_a_checkpoint_that_cannot_be_used_stops_the_run(shop, uninterrupted, tmp
     assert code == 2 and str(tmp_path / asked) in error
 
 
+def test_a_new_training_over_an_old_one_removes_nothing_before_it_has_saved(
+    shop, uninterrupted, tmp_path, monkeypatch
+):
+    old, out = uninterrupted(FIRST), tmp_path / "out"
+    shutil.copytree(old, out)
+    options = {**shop.options("unused", **CONFIGURATIONS[RANDOM]), "output_dir": str(out)}
+    whole_save = training.Training._save
+
+    def die_at(step):
+        def save(self):
+            if self.progress.step == step:
+                raise KeyboardInterrupt
+            whole_save(self)
+
+        return save
+
+    monkeypatch.setattr(training.Training, "_save", die_at(1))
+    with pytest.raises(KeyboardInterrupt):
+        train_here(options, ("--overwrite_output_dir",))
+    assert outcome(out) == outcome(old)
+    assert len(list(out.glob("checkpoint-*"))) == 18
+    monkeypatch.setattr(training.Training, "_save", die_at(3))
+    with pytest.raises(KeyboardInterrupt):
+        train_here(options, ("--overwrite_output_dir",))
+    assert sorted(path.name for path in out.glob("checkpoint-*")) == ["checkpoint-1", "checkpoint-2"]
+    assert outcome(out) == outcome(old)  # the old model stays until the new one is finished
+    monkeypatch.undo()
+    assert train_here(options, ("--overwrite_output_dir", "--resume_from_checkpoint")) == (0, "")
+    assert outcome(out) == outcome(uninterrupted(RANDOM))
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Two processes
 

@@ -14,10 +14,11 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
-from distilbart_mnli.checkpoints import checkpoints_in, read_state
+from distilbart_mnli.checkpoints import checkpoints_in, load_random_states, read_state
 from tests.tiny import tiny_mnli
-from tests.training_runs import ROOT, Workshop, environment, outcome, run_list, start, train_here
+from tests.training_runs import ROOT, Workshop, environment, outcome, start, train_here
 
 pytestmark = pytest.mark.xdist_group("signals")
 
@@ -127,16 +128,6 @@ def test_a_second_interrupt_ends_at_once(shop):
     assert checkpoints_in(Path(options["output_dir"])) == []
 
 
-def test_an_interrupt_before_the_training_ends_with_130_and_no_traceback(shop):
-    watched = Watched(start(long_options(shop, "early")))
-    watched.wait_for("process on 1 machine")
-    os.kill(watched.process.pid, signal.SIGINT)
-    code, output = watched.end()
-    # Loading is short: the signal may already find the training, which then says where it stopped.
-    assert code == 130 and "Traceback" not in output, output
-    assert output.splitlines()[-1].startswith("error: ")
-
-
 def workers_of(launcher: int) -> dict[int, int]:
     """Rank -> process of a launcher's workers."""
     found = {}
@@ -154,9 +145,9 @@ def workers_of(launcher: int) -> dict[int, int]:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the workers in /proc")
 def test_one_signalled_rank_of_two_stops_both_after_the_same_step(shop):
-    options = long_options(shop, "two-stopped")
+    options = long_options(shop, "two-stopped", max_steps=60)
     watched = Watched(start(options, processes=2))
-    watched.wait_for("step 10 of 120")
+    watched.wait_for("step 10 of 60")
     workers = workers_of(watched.process.pid)
     assert sorted(workers) == [0, 1]
     os.kill(workers[1], signal.SIGTERM)  # not the first one, which writes
@@ -164,8 +155,8 @@ def test_one_signalled_rank_of_two_stops_both_after_the_same_step(shop):
     assert code != 0 and "exitcode  : 143" in output, output  # the launcher's own code is 1
     words = go_on_command(output)
     assert words[0] == "accelerate"
-    step = int(re.search(r"stopped by SIGTERM after step (\d+) of 120", output)[1])
-    assert [path.name for path in checkpoints_in(Path(options["output_dir"]))] == [f"checkpoint-{step}"]
-    resumed = {**options, "resume_from_checkpoint": True}
-    assert run_list(shop.folder, [resumed, long_options(shop, "two-uninterrupted")], 2) == [[0, ""], [0, ""]]
-    assert outcome(Path(options["output_dir"])) == outcome(shop.folder / "two-uninterrupted")
+    step = int(re.search(r"stopped by SIGTERM after step (\d+) of 60", output)[1])
+    (left,) = checkpoints_in(Path(options["output_dir"]))
+    assert left.name == f"checkpoint-{step}" and read_state(left)["resume"]["recipe"]["num_processes"] == 2
+    first, second = load_random_states(left / "random_states.safetensors")
+    assert not torch.equal(first["cpu"], second["cpu"])  # both ranks' own: test_resume.py goes on from such a one

@@ -14,7 +14,7 @@ def folder(tmp_path_factory):
 
 
 def test_five_kills_leave_the_same_bits(folder, capfd):
-    stress = Stress(folder, kills=5, num_processes=1, steps=60, seed=1, dropped=None)
+    stress = Stress(folder, kills=5, num_processes=1, steps=40, seed=1, dropped=None)
     assert stress.run() == 0, capfd.readouterr().out
     assert stress.finished >= 1 and stress.mismatches == 0
     assert sum(stress.counts.values()) == 5
@@ -22,7 +22,7 @@ def test_five_kills_leave_the_same_bits(folder, capfd):
 
 
 def test_a_run_whose_random_states_were_dropped_is_reported(folder, capfd):
-    stress = Stress(folder, kills=1, num_processes=1, steps=60, seed=1, dropped="random_states")
+    stress = Stress(folder, kills=1, num_processes=1, steps=40, seed=1, dropped="random_states")
     assert stress.run() == 1
     assert stress.mismatches == stress.finished == 1
     assert "MISMATCH in weights" in capfd.readouterr().out
