@@ -3,7 +3,7 @@
     output_dir/checkpoint-<optimizer step>/
         config.json, model.safetensors, tokenizer files    a stock model, float32: it loads anywhere
         optimizer.safetensors                              AdamW's moments, "<parameter>/<name>"
-        random_states.safetensors                          all processes' generators: "<process>/cpu", "<process>/cuda"
+        random_states.safetensors                          all processes' generators: "<process>/cpu", ".../cuda", xla
         trainer_state.json                                 transformers.TrainerState's keys, `run`, and `resume`
         manifest.json                                      size and SHA-256 of every other file; written last
 
@@ -30,10 +30,12 @@ import numpy as np
 import safetensors.torch
 import torch
 import torch.distributed as dist
+from accelerate.utils import is_torch_xla_available
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 
+from distilbart_mnli import xla
 from distilbart_mnli.batching import digest_of
 from distilbart_mnli.errors import InputError, RunError
 
@@ -340,10 +342,12 @@ def load_optimizer(
 
 
 def random_state() -> dict[str, torch.Tensor]:
-    """The generators that dropout draws from on this process, as byte tensors."""
+    """The generators that dropout draws from on this process, as byte tensors (XLA's is a number)."""
     states = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         states["cuda"] = torch.cuda.get_rng_state()
+    if is_torch_xla_available():
+        states["xla"] = xla.random_state()
     return states
 
 
@@ -352,6 +356,8 @@ def set_random_state(states: dict[str, torch.Tensor]) -> None:
     torch.set_rng_state(states["cpu"])
     if "cuda" in states:
         torch.cuda.set_rng_state(states["cuda"])
+    if is_torch_xla_available() and "xla" in states:
+        xla.set_random_state(states["xla"])
 
 
 def save_random_states(states: list[dict[str, torch.Tensor]], path: Path) -> None:
@@ -409,12 +415,12 @@ def plain_state(state: dict[str, Any]) -> dict[str, Any]:
 def load_weights(model: nn.Module, checkpoint: Path) -> None:
     """Copy a checkpoint's weights into `model`, in place, so that an optimizer keeps its parameters."""
     tensors = load_file(checkpoint / "model.safetensors")
-    state = model.state_dict()
+    state = model.state_dict(keep_vars=True)  # the parameters themselves: a shared one is one object, on any device
     with torch.no_grad():
         for name, tensor in tensors.items():
             state[name].copy_(tensor)
     # A shared tensor is saved under one of its names; writing it there wrote the others.
-    missing = {t.data_ptr() for t in state.values()} - {state[name].data_ptr() for name in tensors}
+    missing = {id(t) for t in state.values()} - {id(state[name]) for name in tensors}
     if missing:
         raise RunError(f"{checkpoint}: {len(missing)} tensors of the model are not in model.safetensors")
 

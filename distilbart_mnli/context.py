@@ -23,7 +23,7 @@ import transformers
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
 
-from distilbart_mnli import encoder_cache
+from distilbart_mnli import encoder_cache, xla
 from distilbart_mnli.arguments import Arguments
 from distilbart_mnli.batching import XLA_BUCKETS, Collator, Padding, TokenizedSplit, tokenize
 from distilbart_mnli.card_facts import public_command
@@ -91,8 +91,10 @@ class Context:
         self.compute_dtype = PRECISION_DTYPES[self.precision]
         self.is_main: bool = self.accelerator.is_main_process
         self.show_progress = self.is_main and not args.disable_tqdm and sys.stderr.isatty()
-        # XLA compiles every shape: full batches, few lengths.
-        self.fill = self.accelerator.distributed_type == DistributedType.XLA
+        # XLA compiles every shape: full batches, few lengths, no values looked at (xla.py).
+        self.on_xla = self.fill = self.accelerator.distributed_type == DistributedType.XLA
+        if self.on_xla:
+            xla.use_static_masks(self.model)
         multiple = args.pad_to_multiple_of or (8 if device.type == "cuda" and self.precision != "no" else 1)
         buckets = XLA_BUCKETS if self.fill else ()
         self.padding = Padding(args.max_seq_length, multiple, args.pad_to_max_length, buckets)
@@ -100,7 +102,7 @@ class Context:
         self.processes = Processes(
             self.accelerator.num_processes,
             self.accelerator.process_index,
-            lambda tensor: self.accelerator.reduce(tensor, "sum"),
+            lambda tensor: self.accelerator.reduce(tensor.to(device), "sum") if self.processes.count > 1 else tensor,
         )
         self.versions = {
             "torch": torch.__version__,
@@ -208,6 +210,7 @@ class Context:
             self.args.dataloader_num_workers,
             progress,
             self.fill,
+            self.mark_step,
         )
 
     def evaluate(self, progress: bool = False) -> list[Evaluated]:
@@ -228,10 +231,11 @@ class Context:
         """A stock model with its tokenizer, in `dtype`."""
         stock = to_stock(self.model)
         config_dtype = stock.config.dtype
-        if dtype != torch.float32:
+        if dtype != torch.float32 or self.on_xla:
             with torch.device("meta"):
                 copy = type(stock)(stock.config)
-            copy.load_state_dict({name: tensor.to(dtype) for name, tensor in stock.state_dict().items()}, assign=True)
+            state = {name: tensor.to("cpu").to(dtype) for name, tensor in stock.state_dict().items()}
+            copy.load_state_dict(state, assign=True)
             copy.tie_weights()
             stock = copy
         stock.config.dtype = dtype
@@ -295,10 +299,8 @@ class Context:
 
     def mark_step(self) -> None:
         """On XLA, run what was recorded; elsewhere nothing waits."""
-        if self.fill:
-            import torch_xla
-
-            torch_xla.sync()
+        if self.on_xla:
+            xla.sync()
 
 
 def command_line() -> str:

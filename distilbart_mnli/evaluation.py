@@ -1,9 +1,10 @@
 """Logits of a whole set, every example exactly once, on any number of processes.
 
-Batches are cut from the rows in length order, independently of the number of processes, and dealt out in turn. Every
-process writes its logits at their rows' places into a zero array; the sum over processes is the result (x + 0 is x, so
-no bit changes), and a second sum counts how often each row was computed: anything but once stops the run. No metric is
-computed on a part of the set, and no process keeps a duplicate to drop later.
+Batches are cut from the rows in length order, independently of the number of processes, and dealt out in turn. The
+host waits for the logits after the last batch. Every process adds its own at their rows' places to an array of zeros;
+the sum over processes is the result (x + 0 is x, so no bit changes), and a second sum counts how often each row was
+computed: anything but once stops the run. No metric is computed on a part of the set, and no process keeps a duplicate
+to drop later.
 """
 
 from collections.abc import Callable
@@ -40,6 +41,7 @@ def predict_logits(
     workers: int = 1,
     progress: bool = False,
     fill: bool = False,
+    mark_step: Callable[[], None] = lambda: None,
 ) -> np.ndarray:
     """Logits float32 [rows, num_labels], in the order of the rows.
 
@@ -47,6 +49,7 @@ def predict_logits(
         collate: the set, and how it is padded (batching.Collator).
         batch_size: rows in one forward pass of one process.
         fill: every batch has exactly `batch_size` rows (XLA: one shape).
+        mark_step: called after every batch (XLA: run it).
 
     Raises:
         RunError: a row was not computed exactly once.
@@ -65,22 +68,25 @@ def predict_logits(
         )
 
     device = model.device
-    logits = torch.zeros(len(split), model.config.num_labels, device=device)
-    counts = torch.zeros(len(split), dtype=torch.int32, device=device)
+    outputs: list[torch.Tensor] = []
     was_training = model.training
     model.eval()
     bar = tqdm(total=len(batches), desc=f"Evaluating {split.name}", unit="batch", leave=False, disable=not progress)
     with torch.no_grad(), bar:
         stream = prefetch(collate, [filled(rows) for rows in mine], workers)
-        for rows, batch in zip(mine, stream, strict=True):
+        for batch in stream:
             inputs = {name: batch[name].to(device, non_blocking=True) for name in batch if name in FORWARD_INPUTS}
             with autocast():
-                output = model(**inputs)
-            index = torch.from_numpy(rows).to(device)
-            logits.index_add_(0, index, output[: len(rows)].float())
-            counts.index_add_(0, index, torch.ones_like(index, dtype=torch.int32))
+                outputs.append(model(**inputs).float())
+            mark_step()
             bar.update(processes.count)
     model.train(was_training)
+    logits = torch.zeros(len(split), model.config.num_labels)
+    counts = torch.zeros(len(split), dtype=torch.int32)
+    for rows, output in zip(mine, outputs, strict=True):
+        index = torch.from_numpy(rows)
+        logits.index_add_(0, index, output.cpu()[: len(rows)])
+        counts.index_add_(0, index, torch.ones_like(index, dtype=torch.int32))
     logits, counts = processes.reduce_sum(logits).cpu(), processes.reduce_sum(counts).cpu()
     wrong = int((counts != 1).sum())
     if wrong:

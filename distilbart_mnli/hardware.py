@@ -26,6 +26,7 @@ from accelerate.utils import (
     is_torch_xla_available,
 )
 
+from distilbart_mnli import xla
 from distilbart_mnli.arguments import Arguments
 from distilbart_mnli.errors import InputError
 from distilbart_mnli.processes import cpu_group, follow_launcher, leave_groups, spoken_once, warn_once
@@ -109,6 +110,8 @@ def requested_processes(environment: Mapping[str, str]) -> int:
 def choose_device_type(args: Arguments, world_size: int) -> str:
     """ "cpu", "cuda", "mps", "xla", ...: what this process computes on."""
     if is_torch_xla_available():
+        if args.use_cpu and os.environ.get("PJRT_DEVICE") != "CPU":
+            warn_once("use_cpu: accelerate takes XLA wherever torch_xla is installed; USE_TORCH_XLA=0 keeps it out")
         return "xla"
     if args.use_cpu or _is_true(os.environ.get("ACCELERATE_USE_CPU")) or not torch.accelerator.is_available():
         return "cpu"
@@ -281,6 +284,8 @@ def describe(accelerator: Accelerator, plan: BatchPlan, precision: str) -> str:
     if device.type == "cuda":
         found = torch.cuda.get_device_properties(device)
         name += f" ({found.name}, {found.total_memory / 2**30:.0f} GiB)"
+    elif xla.is_xla(device):
+        name += f" ({xla.hardware(device)})"
     elif device.type == "cpu":
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         name = f"cpu ({_count(torch.get_num_threads(), 'thread')} a process, {_count(cores or 1, 'core')})"

@@ -12,9 +12,9 @@ import atexit
 import contextlib
 import ctypes
 import fcntl
-import json
 import logging
 import os
+import pickle
 import signal
 import socket
 import sys
@@ -236,8 +236,9 @@ def _peers_alive() -> Iterator[None]:
 def _gather_on_xla(value: object) -> list:
     import torch_xla.core.xla_model as xm
 
-    # XLA's processes have no torch process group; its rendezvous carries bytes.
-    return [json.loads(found) for found in xm.rendezvous("gather_objects", json.dumps(value).encode())]
+    # XLA's processes have no torch process group; its rendezvous carries bytes. Pickled, as in torch's own
+    # all_gather_object: random states and moments are tensors, and the bytes come from this run's processes alone.
+    return [pickle.loads(found) for found in xm.rendezvous("gather_objects", pickle.dumps(value))]
 
 
 def warn_once(message: str) -> None:

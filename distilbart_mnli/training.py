@@ -27,7 +27,7 @@ import torch
 from tqdm import tqdm
 from transformers.trainer_pt_utils import get_parameter_names
 
-from distilbart_mnli import checkpoints, encoder_cache
+from distilbart_mnli import checkpoints, encoder_cache, xla
 from distilbart_mnli.arguments import FOLLOW_EVALUATIONS
 from distilbart_mnli.batching import Collator, MicroBatch, TokenizedSplit, epoch_order, micro_batches, prefetch
 from distilbart_mnli.context import Context
@@ -40,6 +40,7 @@ from distilbart_mnli.trackers import Trackers
 
 logger = logging.getLogger(__name__)
 
+XLA_AGREE_STEPS = 10  # there the question goes through the devices, and the hosts wait for them
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
@@ -178,11 +179,12 @@ class Training:
         if resumed is not None:
             self._restore_progress(resumed)
         self.model.train()
+        device = self.accelerator.device
+        xla.place(self.model, device)
         groups, self.names = group_parameters(self.model, self.args.weight_decay)
         if not groups:
             raise InputError("nothing is left to train: every parameter is frozen")
         self.parameters = [parameter for group in groups for parameter in group["params"]]
-        device = self.accelerator.device
         optimizer = torch.optim.AdamW(
             groups,
             lr=self.args.learning_rate,
@@ -194,7 +196,6 @@ class Training:
         )
         self.raw_optimizer = optimizer
         self.states = self._encoder_states(resumed)
-        self.model.to(device)
         if self.args.gradient_checkpointing:
             self.model.gradient_checkpointing_enable({"use_reentrant": False})
         if self.args.torch_compile:
@@ -203,7 +204,11 @@ class Training:
         self.wrapped, self.optimizer = self.accelerator.prepare(self.model, optimizer)
         # Not the prepared optimizer's: accelerate would step its schedule num_processes times a step.
         self.scheduler = make_schedule(self.args, optimizer, self.total_steps)
-        torch.manual_seed(self.args.seed + self.accelerator.process_index)  # dropout differs between processes
+        self._zero = torch.zeros((), device=device)
+        if self.context.on_xla:
+            xla.zero_gradients(self.parameters)
+            self.context.mark_step()
+        xla.seed(self.args.seed + self.accelerator.process_index)  # dropout differs between processes
         if resumed is not None:
             self._restore_tensors(resumed)
 
@@ -248,8 +253,9 @@ class Training:
         self._first_save = False
         self._saved_step = self.progress.step
         logger.info("resuming from %s: step %d of %d", resumed[0].name, self.progress.step, self.total_steps)
-        if self.accelerator.is_main_process:
-            checkpoints.load_weights(self.model, resumed[0])  # the others get them when the model is wrapped
+        # The others get them when the model is wrapped; on XLA nothing wraps it, and all see the same disk.
+        if self.accelerator.is_main_process or self.context.on_xla:
+            checkpoints.load_weights(self.model, resumed[0])
 
     def _restore_tensors(self, resumed: tuple[Path, dict[str, Any]]) -> None:
         """Moments, schedule, loss scale and random states; read by the first process, sent to the others."""
@@ -349,7 +355,7 @@ class Training:
         """One optimizer step. DDP averages gradients over processes, so each gives its sum x processes / examples."""
         scale = self.accelerator.num_processes / examples
         count = -(-examples // (self.plan.per_device * self.accelerator.num_processes))
-        total = torch.zeros((), device=self.accelerator.device)
+        total = self._zero
         for number, batch in enumerate(batches):
             last = number == count - 1
             with contextlib.nullcontext() if last else self.accelerator.no_sync(self.wrapped):
@@ -362,13 +368,14 @@ class Training:
                     if not is_out_of_memory(error):
                         raise
                     raise self._out_of_memory(batch["input_ids"].shape) from None
-            total += loss.detach()
+            total = total + loss.detach()
+            self.context.mark_step()
         if self.args.max_grad_norm > 0:
             self._grad_norm = self.accelerator.clip_grad_norm_(self.parameters, self.args.max_grad_norm)
         self.optimizer.step()
         if not self.accelerator.optimizer_step_was_skipped and self.args.lr_scheduler_type not in FOLLOW_EVALUATIONS:
             self.scheduler.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=not self.context.on_xla)
         self.context.mark_step()
         self._losses.append(total)
         self._loss_examples.append(examples)
@@ -393,6 +400,8 @@ class Training:
             self._save()
 
     def _obey(self, signals: StopSignals) -> None:
+        if self.context.on_xla and self.accelerator.num_processes > 1 and self.progress.step % XLA_AGREE_STEPS:
+            return
         """Stop here if any process was signalled; all agree, without the device."""
         number = agree_max(signals.received)
         if not number:
@@ -416,10 +425,8 @@ class Training:
         """
         if not self._losses:
             return
-        mine = torch.stack(self._losses).float()
-        if self.accelerator.num_processes > 1:
-            mine = self.accelerator.gather(mine[None])
-        sums = mine.reshape(-1, len(self._losses)).double().cpu().sum(dim=0).tolist()
+        mine = xla.to_host(self._losses).float().tolist()
+        sums = torch.tensor(gather_objects(mine), dtype=torch.float64).sum(dim=0).tolist()
         first = self.progress.step - len(sums) + 1
         for number, total in enumerate(sums):
             if not math.isfinite(total):
@@ -569,7 +576,7 @@ class Training:
             return
         best = self.output_dir / f"checkpoint-{self.progress.best_step}"
         error: CommandError | None = None
-        if self.accelerator.is_main_process:
+        if self.accelerator.is_main_process or self.context.on_xla:
             try:
                 checkpoints.read_state(best)
                 checkpoints.load_weights(self.model, best)
