@@ -1,6 +1,7 @@
 # make quickstart   the main job at toy size: data, teacher, students, fine-tuning, a table (no downloads of models or data)
 # make test         the tests
 # make lint         ruff and mypy
+# make test-xla     the training on XLA, on the CPU; tells how many graphs were compiled
 # make stress       kill a training 50 times, resume it, compare the bits
 # make gpu-check    what only a GPU can show, and its speed
 # Every target makes the virtual environment first if it is not there.
@@ -34,6 +35,19 @@ lint: $(VENV)/.installed-dev
 test: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --durations 15
 
+# The training on XLA, with the CPU in place of a TPU: an environment of its own, because torch_xla 2.9 needs torch 2.9.
+VENV_XLA := .venv-xla
+$(VENV_XLA)/.installed: requirements-xla.txt
+	$(PYTHON) -c 'import sys; sys.exit("torch_xla 2.9 needs Python 3.11 to 3.13, this is " + sys.version.split()[0] if not (3, 11) <= sys.version_info < (3, 14) else 0)'
+	test -x $(VENV_XLA)/bin/python || $(PYTHON) -m venv $(VENV_XLA)
+	$(VENV_XLA)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-xla.txt
+	touch $@
+
+# XLA's CPU back end unoptimised: what takes the time here is compiling.
+test-xla: $(VENV_XLA)/.installed
+	PJRT_DEVICE=CPU XLA_FLAGS=--xla_backend_optimization_level=0 OMP_NUM_THREADS=1 \
+		$(VENV_XLA)/bin/python -m pytest tests/xla --durations 5
+
 # SIGKILL a small training 50 times, resume it, compare the weights with the uninterrupted run's.
 KILLS ?= 50
 NUM_PROCESSES ?= 1
@@ -50,4 +64,4 @@ gpu-check: $(VENV)/.installed-dev
 		--gradient_accumulation_steps 1 --output outputs/gpu_speed.json
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV_XLA) .mypy_cache .pytest_cache .ruff_cache .hypothesis
