@@ -16,6 +16,7 @@ rows are computed from them and are labelled "extrapolated". Too few --examples,
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -57,6 +58,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--batch_size", type=int, default=32)
     parser.add_argument("--gradient_accumulation_steps", type=int, default=4)
     parser.add_argument("--lengths_from", nargs=2, metavar=("TSV", "TOKENIZER"))
+    parser.add_argument("--torch_compile", action="store_true", help="ours only")
     parser.add_argument("--output", type=Path, help="JSON file")
     return parser.parse_args(arguments)
 
@@ -109,8 +111,8 @@ def make_data(options: argparse.Namespace, folder: Path, rows: int) -> Path:
 # Runs
 
 
-def run(command: list[str], environment: dict[str, str]) -> float:
-    """Seconds of a process, from start to end.
+def run(command: list[str], environment: dict[str, str], log: list[str] | None = None) -> float:
+    """Seconds of a process, from start to end; what it wrote to stderr is appended to `log`.
 
     Raises:
         SystemExit: it failed; what it wrote is shown.
@@ -120,7 +122,33 @@ def run(command: list[str], environment: dict[str, str]) -> float:
     seconds = time.perf_counter() - started
     if done.returncode != 0:
         raise SystemExit(f"{' '.join(command)}\nended with {done.returncode}\n{done.stdout}\n{done.stderr}")
+    if log is not None:
+        log.append(done.stderr)
     return seconds
+
+
+def phases(log: str, output: Path, options: argparse.Namespace, seconds: float) -> dict[str, float]:
+    """Where the time of one run of ours went, and what that makes for MNLI's rows.
+
+    A line through two whole runs carries the noise of start-up and saving, times MNLI_ROWS / --examples. This takes
+    the median speed between log lines, and the seconds that the run itself gives for encoding and evaluating.
+    """
+    speeds = sorted(float(found) for found in re.findall(r"([0-9.]+) examples/s$", log, re.MULTILINE)[1:])
+    speed = speeds[len(speeds) // 2]
+    encoding = sum(map(float, re.findall(r"encoder cache: \S+ written in ([0-9.]+) s", log)))
+    history = json.loads((output / "trainer_state.json").read_text(encoding="utf-8"))["log_history"]
+    evaluation = sum(entry.get("eval_runtime", 0.0) for entry in history)
+    training = options.examples * options.epochs / speed
+    fixed = seconds - training - encoding - evaluation
+    grown = training * MNLI_ROWS / options.examples + encoding * MNLI_ROWS / options.examples
+    return {
+        "examples_per_second": speed,
+        "training_seconds": training,
+        "encoding_seconds": encoding,
+        "evaluation_seconds": evaluation,
+        "other_seconds": fixed,
+        "extrapolated_by_phases": fixed + grown + evaluation * MNLI_ROWS / options.examples,
+    }
 
 
 def commands(
@@ -132,14 +160,17 @@ def commands(
         *("--num_train_epochs", str(options.epochs)),
         *("--gradient_accumulation_steps", str(options.gradient_accumulation_steps)),
     ]
+    step_rows = options.batch_size * options.gradient_accumulation_steps
     ours = [
         *(sys.executable, "run_glue.py", *same, "--task_name", "MNLI", "--do_train", "--do_eval"),
         *("--per_device_train_batch_size", str(options.batch_size)),
         *("--per_device_eval_batch_size", str(options.batch_size)),
         *("--freeze_encoder", "--freeze_embeds", "--learning_rate", "3e-5", "--weight_decay", "0.01"),
         *("--adam_beta2", "0.98", "--warmup_steps", "500", "--eval_strategy", "epoch", "--save_strategy", "epoch"),
+        *("--logging_steps", str(max(1, options.epochs * options.examples // step_rows // 16))),
         *("--encoder_cache_dir", str(cache), "--bf16", str(options.bf16).lower()),
         *(["--use_cpu"] if options.device == "cpu" else []),
+        *(["--torch_compile"] if options.torch_compile else []),
     ]
     reference = [
         *(sys.executable, "-m", "benchmarks.reference_run", *same, "--device", options.device),
@@ -181,7 +212,10 @@ def table(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
             for name, path in data.items():
                 output = folder / f"output-{variant}-{layers}-{name.replace(' ', '-')}"
                 student, cache = folder / f"student-{layers}", folder / f"cache {name}"
-                seconds[name] = run(commands(options, student, path, output, cache)[variant], environment)
+                log: list[str] = []
+                seconds[name] = run(commands(options, student, path, output, cache)[variant], environment, log)
+                if variant == "o" and name == "whole":
+                    parts = phases(log[0], output, options, seconds[name])
             beta = (seconds["whole"] - seconds["one step"]) / (options.examples - step_rows)
             rows.append(
                 {
@@ -191,6 +225,7 @@ def table(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
                     "seconds_on_one_step": seconds["one step"],
                     "start_up_seconds": imports[variant],
                     "extrapolated_seconds": seconds["one step"] + beta * (MNLI_ROWS - step_rows),
+                    **(parts if variant == "o" else {}),
                 }
             )
             print(
@@ -198,6 +233,8 @@ def table(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
                 f"step's rows {seconds['one step']:.1f} s",
                 flush=True,
             )
+            if variant == "o":
+                print("    " + ", ".join(f"{name} {value:.1f}" for name, value in parts.items()), flush=True)
     return {"rows": rows, "totals": totals(options, rows)}
 
 
@@ -213,6 +250,8 @@ def totals(options: argparse.Namespace, rows: list[dict[str, Any]]) -> dict[str,
             "extrapolated_seconds": sum(row["extrapolated_seconds"] for row in mine),
         }
     if "o" in result:
+        by_phases = sum(row["extrapolated_by_phases"] for row in rows if row["variant"] == "o")
+        print(f"ours, {MNLI_ROWS} rows, extrapolated by phases: {by_phases:.0f} s")
         for figures in result.values():
             figures["ratio_to_ours"] = {key: value / result["o"][key] for key, value in figures.items()}
     return result

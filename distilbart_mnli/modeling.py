@@ -24,7 +24,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import BartConfig, BartForSequenceClassification
+from transformers.masking_utils import (
+    ALL_MASK_ATTENTION_FUNCTIONS,
+    bidirectional_mask_function,
+    causal_mask_function,
+)
 from transformers.models.bart.modeling_bart import BartAttention, BartDecoderLayer, shift_tokens_right
+
+
+# Devices on which stock may look whether a batch has padding at all (attention_masks); XLA has its way in xla.py.
+HOST_READS_ARE_FREE = ("cpu", "xla")
 
 
 def last_eos_position(input_ids: Tensor, eos_token_id: int) -> Tensor:
@@ -35,6 +44,34 @@ def last_eos_position(input_ids: Tensor, eos_token_id: int) -> Tensor:
     """
     positions = torch.arange(input_ids.shape[1], device=input_ids.device)
     return (input_ids.eq(eos_token_id) * positions).amax(dim=1)
+
+
+def attention_masks(config: BartConfig, attention_mask: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+    """What stock's encoder and decoder are given as masks of the source and of the past.
+
+    Left to themselves, they look whether a batch has padding at all, to leave its mask out. That reads a tensor on the
+    host, up to three times a forward pass, and the host must not wait for a GPU in every step. So there the masks are
+    made beforehand, by stock's own utilities: [batch, 1, length, length].
+    """
+    if attention_mask.device.type in HOST_READS_ARE_FREE:
+        return attention_mask, None
+    batch, length = attention_mask.shape
+    make = ALL_MASK_ATTENTION_FUNCTIONS[config._attn_implementation]
+    masks = [
+        make(
+            batch_size=batch,
+            q_length=length,
+            kv_length=length,
+            mask_function=function,
+            attention_mask=real,
+            allow_is_causal_skip=False,
+            allow_is_bidirectional_skip=False,
+            dtype=dtype,
+            device=attention_mask.device,
+        )
+        for function, real in ((bidirectional_mask_function, attention_mask.bool()), (causal_mask_function, None))
+    ]
+    return masks[0], masks[1]
 
 
 def take_position(states: Tensor, position: Tensor) -> Tensor:
@@ -133,7 +170,8 @@ class ShortCutBart(BartForSequenceClassification):
     def encode(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Encoder states [batch, length, d_model]; without a graph when the encoder is frozen."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.encoder_is_frozen):
-            return self.model.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+            real, _ = attention_masks(self.config, attention_mask, self.model.shared.weight.dtype)
+            return self.model.encoder(input_ids=input_ids, attention_mask=real).last_hidden_state
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, encoder_hidden_states: Tensor | None = None
@@ -148,10 +186,12 @@ class ShortCutBart(BartForSequenceClassification):
         if encoder_hidden_states is None:
             encoder_hidden_states = self.encode(input_ids, attention_mask)
         decoder_input_ids = shift_tokens_right(input_ids, self.config.pad_token_id, self.config.decoder_start_token_id)
+        real, past = attention_masks(self.config, attention_mask, self.model.shared.weight.dtype)
         state = self.model.decoder(
             input_ids=decoder_input_ids,
+            attention_mask=past,
             encoder_hidden_states=encoder_hidden_states,
-            encoder_attention_mask=attention_mask,
+            encoder_attention_mask=real,
             use_cache=False,
             last_position=last_eos_position(input_ids, self.config.eos_token_id),
             source_mask=attention_mask.bool(),

@@ -33,7 +33,7 @@ from distilbart_mnli.batching import Collator, MicroBatch, TokenizedSplit, epoch
 from distilbart_mnli.context import Context
 from distilbart_mnli.errors import CommandError, InputError, RunError, StoppedBySignal
 from distilbart_mnli.evaluation import FORWARD_INPUTS
-from distilbart_mnli.modeling import ShortCutBart
+from distilbart_mnli.modeling import ShortCutBart, compile_layers
 from distilbart_mnli.processes import agree_max, gather_objects, raise_together
 from distilbart_mnli.schedule import best_metric, make_schedule
 from distilbart_mnli.trackers import Trackers
@@ -199,8 +199,7 @@ class Training:
         if self.args.gradient_checkpointing:
             self.model.gradient_checkpointing_enable({"use_reentrant": False})
         if self.args.torch_compile:
-            # In place, so that the weights keep their names; dynamic, so that a new length is no new compilation.
-            self.model.compile(dynamic=True)
+            compile_layers(self.model)  # in place, so that the weights keep their names
         self.wrapped, self.optimizer = self.accelerator.prepare(self.model, optimizer)
         # Not the prepared optimizer's: accelerate would step its schedule num_processes times a step.
         self.scheduler = make_schedule(self.args, optimizer, self.total_steps)
@@ -400,9 +399,9 @@ class Training:
             self._save()
 
     def _obey(self, signals: StopSignals) -> None:
+        """Stop here if any process was signalled; all agree, without the device."""
         if self.context.on_xla and self.accelerator.num_processes > 1 and self.progress.step % XLA_AGREE_STEPS:
             return
-        """Stop here if any process was signalled; all agree, without the device."""
         number = agree_max(signals.received)
         if not number:
             return

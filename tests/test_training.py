@@ -562,8 +562,9 @@ def test_no_checkpoint_holds_weights_that_are_not_finite_and_the_last_good_one_i
     assert all(torch.isfinite(tensor).all() for tensor in weights(left[0]).values())
 
 
-def test_the_loss_is_not_read_in_every_step(options, monkeypatch):
-    """Between two log lines nothing waits for the device: no tensor is turned into a number."""
+def test_nothing_is_read_in_every_step(options, monkeypatch):
+    """Between two log lines nothing waits for the device: no tensor is turned into a number (as on a GPU)."""
+    monkeypatch.setattr("distilbart_mnli.modeling.HOST_READS_ARE_FREE", ())
     reads = []
     item, tolist = torch.Tensor.item, torch.Tensor.tolist
     inside = [False]
@@ -594,4 +595,4 @@ def test_the_loss_is_not_read_in_every_step(options, monkeypatch):
     }.items():
         monkeypatch.setattr(torch.Tensor, name, counting(function))
     train(**{**options, "logging_steps": 3}, freeze_encoder=True, freeze_embeds=True, cache_encoder_outputs="false")
-    assert [stack for stack in reads if "transformers/masking_utils" not in stack] == []
+    assert reads == []
