@@ -118,10 +118,11 @@ def texts(row: int, label: int) -> tuple[str, str]:
 
 
 def write_task(folder: Path, task: str, rows: int = 12) -> Path:
-    """All files of a task; returns the folder. Row i has label i modulo the number of labels."""
+    """All files of a task; returns the folder. Row i has label i modulo the number of labels, also in test files, where
+    only its text shows it."""
     folder.mkdir(parents=True, exist_ok=True)
+    number = max(len(labels) for _, _, labels in LAYOUTS[task].values())
     for file, (header, row, labels) in LAYOUTS[task].items():
-        number = len(labels) or 1
         lines = [header] if header else []
         for i in range(rows):
             first, second = texts(i, i % number)

@@ -1,0 +1,191 @@
+"""Each of GLUE's tasks is trained, evaluated and predicted by run_glue's own code, on files with GLUE's layout.
+
+All runs start from one three-way NLI model, so every other task gets a new head by --reinit_classifier. They share one
+child process, which saves the time of importing torch nine times.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
+from transformers import BartConfig, BartForSequenceClassification
+
+from tests.glue_files import LABEL_NAMES, LAYOUTS, ONE_SET_EACH, write_task
+from tests.tiny import GLUE_LABELS, ROOT, TEACHER_LABELS, tiny_bart
+
+ROWS = 40
+TRAINED = [*ONE_SET_EACH, "mnli"]
+RUN_ALL = """
+import json, sys
+from distilbart_mnli.arguments import parse_arguments
+from distilbart_mnli.errors import run_command
+from distilbart_mnli.stages import run
+codes = [run_command(lambda: run(parse_arguments(line))) for line in json.loads(sys.stdin.read())]
+print(json.dumps(codes))
+"""
+TEST_FILE = {"mnli": "test_matched.tsv", "ax": "diagnostic.tsv"}
+SUBMISSION = {
+    "cola": "CoLA",
+    "sst2": "SST-2",
+    "mrpc": "MRPC",
+    "stsb": "STS-B",
+    "qqp": "QQP",
+    "mnli": "MNLI-m",
+    "qnli": "QNLI",
+    "rte": "RTE",
+    "wnli": "WNLI",
+    "ax": "AX",
+}
+
+
+def run_all(lines: list[list[object]]) -> tuple[list[int], str]:
+    """Exit codes of several runs of run_glue's code in one process, and all of stderr."""
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", RUN_ALL],
+        input=json.dumps([[str(word) for word in line] for line in lines]),
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=400,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.strip().split("\n")[-1]), done.stderr
+
+
+def flags(model: Path, task: str, data: Path, out: Path, *more: object) -> list[object]:
+    return [
+        *("--model_name_or_path", model, "--task_name", task, "--data_dir", data, "--output_dir", out),
+        *("--max_seq_length", 64, "--use_cpu", "--disable_tqdm", "--report_to", "none", "--fp16", "false"),
+        *("--per_device_train_batch_size", 8, "--learning_rate", 3e-3, "--save_strategy", "no", *more),
+    ]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    """Folders out-<task> of all runs."""
+    root = tmp_path_factory.mktemp("tasks")
+    tiny_bart(root / "teacher")
+    lines = []
+    for name in TRAINED:
+        data = write_task(root / name, name, rows=ROWS)
+        more = ("--do_train", "--do_eval", "--do_predict", "--reinit_classifier", "--num_train_epochs", 12)
+        lines.append(flags(root / "teacher", name, data, root / f"out-{name}", *more))
+    data = write_task(root / "ax", "ax", rows=ROWS)
+    lines.append(flags(root / "out-mnli", "ax", data, root / "out-ax", "--do_eval", "--do_predict"))
+    codes, errors = run_all(lines)
+    assert codes == [0] * len(lines), errors
+    return root
+
+
+def results(root: Path, name: str) -> dict[str, float]:
+    lines = (root / f"out-{name}" / f"eval_results_{name}.txt").read_text().splitlines()
+    return {key: float(value) for key, value in (line.split(" = ") for line in lines)}
+
+
+def predictions(root: Path, name: str) -> tuple[list[str], list[str]]:
+    """The columns label and prediction of eval_predictions."""
+    lines = (root / f"out-{name}" / f"eval_predictions_{name}.tsv").read_text(encoding="utf-8").splitlines()
+    rows = [line.split("\t") for line in lines[1:]]
+    assert lines[0].split("\t")[:3] == ["index", "label", "prediction"]
+    assert [row[0] for row in rows] == [str(i) for i in range(ROWS)]
+    return [row[1] for row in rows], [row[2] for row in rows]
+
+
+@pytest.mark.parametrize("name", [*TRAINED, "ax"])
+def test_the_scores_are_those_of_the_written_predictions_against_the_file_s_labels(root, name):
+    labels, predicted = predictions(root, name)
+    scores = results(root, name)
+    assert scores["eval_samples"] == ROWS
+    if name == "stsb":
+        truth, values = np.array(labels, float), np.array(predicted, float)
+        np.testing.assert_array_equal(truth, np.resize([0.0, 2.5, 5.0], ROWS))
+        assert scores["eval_pearson"] == pytest.approx(stats.pearsonr(truth, values).statistic, abs=1e-6)
+        assert scores["eval_spearmanr"] == pytest.approx(stats.spearmanr(truth, values).statistic, abs=1e-6)
+        return
+    names = LABEL_NAMES[name]
+    assert labels == [names[i % len(names)] for i in range(ROWS)]
+    if name in ("cola", "ax"):
+        assert scores["eval_matthews_correlation"] == pytest.approx(matthews_corrcoef(labels, predicted))
+    if name != "cola":
+        assert scores["eval_accuracy"] == pytest.approx(accuracy_score(labels, predicted))
+    if name in ("mrpc", "qqp"):
+        assert scores["eval_f1"] == pytest.approx(f1_score(labels, predicted, pos_label=names[1]))
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_the_labels_are_learned_which_they_are_not_where_rows_or_columns_are_mixed_up(root, name):
+    key = {"stsb": "eval_pearson", "cola": "eval_matthews_correlation"}.get(name, "eval_accuracy")
+    assert results(root, name)[key] > {"stsb": 0.5, "mnli": 0.6}.get(name, 0.9)
+
+
+@pytest.mark.parametrize("name", [*TRAINED, "ax"])
+def test_the_submission_file_says_what_the_evaluation_says_of_the_same_texts(root, name):
+    # The generated evaluation and test files hold the same texts, so the predictions must be the same, in file labels.
+    _, predicted = predictions(root, name)
+    lines = (root / f"out-{name}" / f"{SUBMISSION[name]}.tsv").read_text().splitlines()
+    assert lines[0] == "index\tprediction"
+    submitted = [line.split("\t")[1] for line in lines[1:]]
+    if name == "stsb":
+        np.testing.assert_allclose(np.array(submitted, float), np.clip(np.array(predicted, float), 0, 5), atol=1e-6)
+        return
+    labelled = next(file for file, (_, _, labels) in LAYOUTS[name].items() if labels)
+    in_file = dict(zip(LABEL_NAMES[name], LAYOUTS[name][labelled][2], strict=True))
+    assert submitted == [in_file[word] for word in predicted]
+
+
+@pytest.mark.parametrize("name", ["rte", "stsb", "mnli"])
+def test_a_new_head_carries_the_task_s_labels_and_the_old_one_stays_where_it_fits(root, name):
+    config = BartConfig.from_pretrained(root / f"out-{name}")
+    names = {"rte": ("entailment", "not_entailment"), "stsb": ("LABEL_0",), "mnli": TEACHER_LABELS}[name]
+    assert config.id2label == dict(enumerate(names))
+    assert config.num_labels == len(names)
+    model = BartForSequenceClassification.from_pretrained(root / f"out-{name}")
+    assert model.classification_head.out_proj.weight.shape[0] == len(names)
+
+
+def test_a_head_of_other_labels_is_refused_and_nothing_is_written(root):
+    out = root / "refused"
+    codes, errors = run_all([flags(root / "teacher", "rte", root / "rte", out, "--do_train")])
+    assert codes == [2]
+    last = errors.strip().splitlines()[-1]
+    assert last.startswith("error: ")
+    assert "contradiction, neutral, entailment" in last
+    assert "--reinit_classifier true" in last
+    assert not out.exists()
+
+
+def test_a_model_with_another_label_order_predicts_the_same_file(root):
+    # The same weights with the head's rows turned round: a swap anywhere would change the file.
+    model = BartForSequenceClassification.from_pretrained(root / "out-mnli")
+    order = [TEACHER_LABELS.index(name) for name in GLUE_LABELS]
+    head = model.classification_head.out_proj
+    head.weight.data, head.bias.data = head.weight.data[order], head.bias.data[order]
+    model.config.id2label = dict(enumerate(GLUE_LABELS))
+    model.config.label2id = {name: index for index, name in enumerate(GLUE_LABELS)}
+    model.save_pretrained(root / "turned")
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        (root / "turned" / file).write_bytes((root / "out-mnli" / file).read_bytes())
+    codes, errors = run_all(
+        [flags(root / "turned", "mnli", root / "mnli", root / "out-turned", "--do_predict", "--do_eval")]
+    )
+    assert codes == [0], errors
+    for file in ("MNLI-m.tsv", "MNLI-mm.tsv"):
+        text = (root / "out-turned" / file).read_text()
+        assert text == (root / "out-mnli" / file).read_text()
+        assert len({line.split("\t")[1] for line in text.splitlines()[1:]}) == 3
+    assert results(root, "mnli") == pytest.approx(
+        {
+            key: float(value)
+            for key, value in (
+                line.split(" = ") for line in (root / "out-turned" / "eval_results_mnli.txt").read_text().splitlines()
+            )
+        },
+        rel=1e-6,
+    )
