@@ -86,7 +86,7 @@ def get_task(args: Arguments) -> Task:
     """The task that `task_name` names in any case and spelling, or one made for train_file and its like.
 
     For the user's own data the label names are those found in train_file and validation_file, sorted (whole numbers by
-    value); adopt_model_labels replaces them by the model's where these cover them.
+    value), or those of model_name_or_path where it has names for all of them (see own_data.py).
 
     Raises:
         InputError: an unknown task; own files that cannot be read, lack a column or have no classes.

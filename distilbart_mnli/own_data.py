@@ -1,22 +1,25 @@
 """A task made for the user's own files: train_file, validation_file, test_file.
 
 The columns are those of sentence1_key, sentence2_key and label_key, or have one of the usual names. Classes only: a
-column of scores is refused.
+column of scores is refused. The labels are those in the data, sorted; or the model's, where it has names for all of
+them (a file may lack one of the model's labels, and a test file has none) and its head is not to be replaced.
 """
 
 import dataclasses
 import re
 from pathlib import Path
 
+from transformers import PreTrainedConfig
+
 from distilbart_mnli.arguments import Arguments
 from distilbart_mnli.errors import InputError
-from distilbart_mnli.glue_labels import listed
+from distilbart_mnli.glue_labels import adopt_model_labels, listed
 from distilbart_mnli.glue_tasks import Source, Task
 from distilbart_mnli.tables import Columns, column_names, exists, read_columns
 
 
 def own_task(args: Arguments) -> Task:
-    """The task, with the label names of train_file and validation_file, sorted (whole numbers by value).
+    """The task; its label names are sorted, whole numbers by value.
 
     Raises:
         InputError: a file is missing, cannot be read, or lacks a column; its labels are no classes.
@@ -59,7 +62,22 @@ def own_task(args: Arguments) -> Task:
     if args.do_train and len(labels) < 2:
         raise InputError(f"{args.train_file}: only one label, {listed(list(labels))}; nothing to learn")
     numbers = all(re.fullmatch(r"-?[0-9]{1,18}", label) for label in labels)
-    return dataclasses.replace(task, label_names=tuple(sorted(labels, key=int if numbers else None)))
+    task = dataclasses.replace(task, label_names=tuple(sorted(labels, key=int if numbers else None)))
+    id2label = _model_labels(args)
+    return adopt_model_labels(task, id2label) if id2label else task
+
+
+def _model_labels(args: Arguments) -> dict[int, str] | None:
+    """id2label of the model whose head will be used; None where there is none, or none that can be read."""
+    if args.model_name_or_path is None or args.reinit_classifier:
+        return None
+    try:
+        values, _ = PreTrainedConfig.get_config_dict(
+            args.model_name_or_path, revision=args.model_revision, cache_dir=args.cache_dir
+        )
+        return {int(number): str(name) for number, name in values["id2label"].items()}
+    except (OSError, ValueError, KeyError, AttributeError):
+        return None  # whoever loads the model says what is wrong with it
 
 
 def _check_classes(path: Path, columns: Columns) -> None:

@@ -118,8 +118,8 @@ def texts(row: int, label: int) -> tuple[str, str]:
 
 
 def write_task(folder: Path, task: str, rows: int = 12) -> Path:
-    """All files of a task; returns the folder. Row i has label i modulo the number of labels, also in test files, where
-    only its text shows it."""
+    """All files of a task; returns the folder. Row i has label i modulo the number of labels, in test files as well,
+    where only its text shows it."""
     folder.mkdir(parents=True, exist_ok=True)
     number = max(len(labels) for _, _, labels in LAYOUTS[task].values())
     for file, (header, row, labels) in LAYOUTS[task].items():
