@@ -31,7 +31,6 @@ from transformers.masking_utils import (
 )
 from transformers.models.bart.modeling_bart import BartAttention, BartDecoderLayer, shift_tokens_right
 
-
 # Devices on which stock may look whether a batch has padding at all (attention_masks); XLA has its way in xla.py.
 HOST_READS_ARE_FREE = ("cpu", "xla")
 

@@ -2,8 +2,8 @@
 
     python examples/quickstart/make_data.py --data_dir outputs/quickstart/data --seed 0
 
-A premise is one event, perhaps with a detail: "A girl sells a cheap violin." A hypothesis is about the event, the thing,
-the place, the hour or the topic of the text, and its label follows from what the premise says:
+A premise is one event, perhaps with a detail: "A girl sells a cheap violin." A hypothesis is about the event, the
+thing, the place, the hour or the topic of the text, and its label follows from what the premise says:
 
     entailment      by generalisation: "A child sells an instrument.", "The child is outdoors.",
                     "This text is about music."
@@ -35,8 +35,8 @@ THINGS = {
     "meal": ("cooking", ["soup", "pizza"]),
     "vehicle": ("travel", ["train", "bus"]),
 }
-VERBS = [("buys", "sells"), ("finds", "loses")]
-BARE = {"buys": "buy", "sells": "sell", "finds": "find", "loses": "lose"}
+VERBS = [("buys", "sells"), ("finds", "loses"), ("loves", "hates")]
+BARE = {"buys": "buy", "sells": "sell", "finds": "find", "loses": "lose", "loves": "love", "hates": "hate"}
 ADJECTIVES = [("new", "old"), ("cheap", "expensive")]
 PLACES = {"indoors": ["in the kitchen", "in the office"], "outdoors": ["in the garden", "on the beach"]}
 TIMES = {"early": ["at dawn", "before breakfast"], "late": ["at midnight", "after dinner"]}
@@ -193,7 +193,7 @@ def write_data(folder: Path, sizes: dict[str, int], seed: int = 0) -> None:
         (folder / f"{name}.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-SIZES = {"train": 6000, "dev_matched": 600, "dev_mismatched": 600}
+SIZES = {"train": 9000, "dev_matched": 600, "dev_mismatched": 600}
 
 
 def main() -> None:
