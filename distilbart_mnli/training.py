@@ -190,8 +190,8 @@ class Training:
             lr=self.args.learning_rate,
             betas=(self.args.adam_beta1, self.args.adam_beta2),
             eps=self.args.adam_epsilon,
-            # Not under fp16's loss scale: the fused step skips an overflow inside its kernel, where accelerate does not
-            # see it, and the schedule would move on without the weights.
+            # Not under fp16's loss scale: the fused step skips an overflow inside its kernel, where accelerate does
+            # not see it, and the schedule would move on without the weights.
             fused=device.type in ("cuda", "cpu") and self.context.precision != "fp16",
         )
         self.raw_optimizer = optimizer
