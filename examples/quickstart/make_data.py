@@ -35,8 +35,8 @@ THINGS = {
     "meal": ("cooking", ["soup", "pizza"]),
     "vehicle": ("travel", ["train", "bus"]),
 }
-VERBS = [("buys", "sells"), ("finds", "loses"), ("loves", "hates")]
-BARE = {"buys": "buy", "sells": "sell", "finds": "find", "loses": "lose", "loves": "love", "hates": "hate"}
+VERBS = [("buys", "sells"), ("finds", "loses")]
+BARE = {"buys": "buy", "sells": "sell", "finds": "find", "loses": "lose"}
 ADJECTIVES = [("new", "old"), ("cheap", "expensive")]
 PLACES = {"indoors": ["in the kitchen", "in the office"], "outdoors": ["in the garden", "on the beach"]}
 TIMES = {"early": ["at dawn", "before breakfast"], "late": ["at midnight", "after dinner"]}
@@ -193,7 +193,7 @@ def write_data(folder: Path, sizes: dict[str, int], seed: int = 0) -> None:
         (folder / f"{name}.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-SIZES = {"train": 9000, "dev_matched": 600, "dev_mismatched": 600}
+SIZES = {"train": 6000, "dev_matched": 600, "dev_mismatched": 600}
 
 
 def main() -> None:

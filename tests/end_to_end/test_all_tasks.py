@@ -189,3 +189,27 @@ def test_a_model_with_another_label_order_predicts_the_same_file(root):
         },
         rel=1e-6,
     )
+
+
+@pytest.mark.real_data
+@pytest.mark.skipif("DISTILBART_REAL_DATA" not in os.environ, reason="DISTILBART_REAL_DATA is unset")
+def test_a_predict_run_on_real_mnli_equals_eval_predictions_line_by_line(tmp_path):
+    real = Path(os.environ["DISTILBART_REAL_DATA"])
+    for kind in ("matched", "mismatched"):
+        lines = (real / "glue_data" / "MNLI" / f"dev_{kind}.tsv").read_bytes().split(b"\n")[:301]
+        (tmp_path / f"dev_{kind}.tsv").write_bytes(b"\n".join(lines))
+        # As GLUE ships test files: the ten columns before the labels.
+        (tmp_path / f"test_{kind}.tsv").write_bytes(b"\n".join(b"\t".join(line.split(b"\t")[:10]) for line in lines))
+    model = real / "models" / "minibart-mnli-6-6"
+    codes, errors = run_all(
+        [
+            [*flags(model, "MNLI", tmp_path, tmp_path / "out", "--do_eval", "--do_predict")]
+            + ["--per_device_eval_batch_size", 32, "--max_seq_length", 128]
+        ]
+    )
+    assert codes == [0], errors
+    for evaluated, submitted in (("mnli", "MNLI-m"), ("mnli-mm", "MNLI-mm")):
+        rows = (tmp_path / "out" / f"eval_predictions_{evaluated}.tsv").read_text(encoding="utf-8").splitlines()[1:]
+        expected = ["index\tprediction", *("\t".join(row.split("\t")[:3:2]) for row in rows)]
+        assert (tmp_path / "out" / f"{submitted}.tsv").read_text().splitlines() == expected
+        assert len(expected) == 301
