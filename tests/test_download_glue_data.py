@@ -20,8 +20,16 @@ from tests.glue_hub_files import write_hub
 from tests.hub_server import FOREVER, Hub
 from tests.tiny import ROOT, run
 
+pytestmark = pytest.mark.xdist_group("download")
+
 MNLI_ROWS = {"train": 392_702, "dev_matched": 9_815, "dev_mismatched": 9_832, "test_matched": 9_796}
 MNLI_ROWS["test_mismatched"] = 9_847
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """One cache of the real client for the module: MNLI comes over the wire once."""
+    return tmp_path_factory.mktemp("home")
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +54,8 @@ def mnli_hub(tmp_path_factory):
         yield hub
 
 
-def test_mnli_is_downloaded_whole_in_glue_s_layout_and_a_second_call_asks_nothing(mnli_hub, tmp_path):
-    env = mnli_hub.environment(None, tmp_path / "home")
+def test_mnli_is_downloaded_whole_in_glue_s_layout_and_a_second_call_asks_nothing(mnli_hub, home, tmp_path):
+    env = mnli_hub.environment(None, home)
     flags = ("download_glue_data.py", "--data_dir", tmp_path / "glue_data", "--tasks", "MNLI")
     done = run(*flags, env=env)
     assert done.returncode == 0, done.stderr
@@ -71,8 +79,8 @@ def test_mnli_is_downloaded_whole_in_glue_s_layout_and_a_second_call_asks_nothin
     assert len(mnli_hub.requests) == asked
 
 
-def test_a_killed_download_leaves_no_half_file_and_goes_on(mnli_hub, tmp_path):
-    env = mnli_hub.environment(None, tmp_path / "home")
+def test_a_killed_download_leaves_no_half_file_and_goes_on(mnli_hub, home, tmp_path):
+    env = mnli_hub.environment(None, home)
     folder = tmp_path / "glue_data" / "MNLI"
     flags = ["--data_dir", str(tmp_path / "glue_data"), "--tasks", "mnli"]
     script = [sys.executable, str(ROOT / "download_glue_data.py"), *flags]

@@ -19,6 +19,9 @@ from transformers import BartConfig, BartForSequenceClassification
 from tests.glue_files import LABEL_NAMES, LAYOUTS, ONE_SET_EACH, write_task
 from tests.tiny import GLUE_LABELS, ROOT, TEACHER_LABELS, tiny_bart
 
+# The fixture trains nine models: on one worker, once.
+pytestmark = pytest.mark.xdist_group("tasks")
+
 ROWS = 40
 TRAINED = [*ONE_SET_EACH, "mnli"]
 RUN_ALL = """

@@ -9,6 +9,8 @@ from transformers import BartConfig
 from tests.end_to_end.test_all_tasks import run_all
 from tests.tiny import TEACHER_LABELS, tiny_bart
 
+pytestmark = pytest.mark.xdist_group("own files")
+
 SHARED = ("--use_cpu", "--disable_tqdm", "--report_to", "none", "--save_strategy", "no", "--learning_rate", 3e-3)
 LABELS = ("Entailment", "Contradiction")  # two of the teacher's three, in capitals
 TEXTS = ("the cat sees", "not a bird")
