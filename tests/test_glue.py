@@ -88,7 +88,10 @@ def test_mnli_has_two_evaluation_sets_and_gold_label_is_the_label(tmp_path):
     assert (matched.name, mismatched.name) == ("mnli", "mnli-mm")
     for split in (matched, mismatched):
         np.testing.assert_array_equal(split.labels, [0, 1, 2, 0, 1, 2])  # label1 is neutral in every row
-    assert [split.name for split in load(tmp_path / "MNLI", "mnli", load_test)] == ["mnli", "mnli-mm"]
+    test = load(tmp_path / "MNLI", "mnli", load_test)
+    assert [split.name for split in test] == ["mnli", "mnli-mm"]
+    files = [Path(split.source).name for split in (matched, mismatched, *test)]
+    assert files == ["dev_matched.tsv", "dev_mismatched.tsv", "test_matched.tsv", "test_mismatched.tsv"]
 
 
 def test_mnli_predicts_the_diagnostic_set_too_where_its_file_lies_beside(tmp_path):

@@ -40,6 +40,8 @@ def test_mnli_from_the_hub_has_both_evaluation_sets_and_the_diagnostic_set(local
     args = glue_args("mnli", cache_dir=str(tmp_path / "cache"))
     splits = load_evaluation(args, MNLI) + load_test(args, MNLI)
     assert [split.name for split in splits] == ["mnli", "mnli-mm", "mnli", "mnli-mm", "ax"]
+    of = [split.sentence1[0].split("\u2028")[1] for split in splits]
+    assert of == ["validation_matched", "validation_mismatched", "test_matched", "test_mismatched", "test"]
     np.testing.assert_array_equal(splits[0].labels, [0, 1, 2, 0, 1])
 
 
