@@ -100,7 +100,10 @@ def train_here(options: dict[str, Any], flags: tuple[str, ...] = (), card: bool 
     """
     path = Path(options["output_dir"] + ".json")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(options), encoding="utf-8")
+    # Renamed into place: two ranks write the same file, and neither may read what the other has only begun.
+    mine = path.with_name(f"{path.name}.{os.getpid()}")
+    mine.write_text(json.dumps(options), encoding="utf-8")
+    mine.replace(path)
     words = [str(path), *flags]
     with _borrowed(options, words, card):
         try:
