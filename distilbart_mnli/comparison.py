@@ -110,14 +110,16 @@ def predict_together(
     padding: Padding,
     autocast: Callable[[], Any],
     progress: bool = False,
+    batch_tokens: int | None = None,
 ) -> list[np.ndarray]:
     """Logits float32 [rows, num_labels] of models with one and the same encoder, in the order of the rows.
 
-    Every batch (in length order, about the same number of tokens each) is encoded once, by the first model.
+    Every batch (in length order, about `batch_tokens` each) is encoded once, by the first model.
     """
     models = [candidate.loaded.model for candidate in candidates if candidate.loaded is not None]
     first = models[0]
-    batches = encoder_batches(split.lengths, BATCH_TOKENS["cuda" if first.device.type == "cuda" else "cpu"])
+    default = BATCH_TOKENS["cuda" if first.device.type == "cuda" else "cpu"]
+    batches = encoder_batches(split.lengths, batch_tokens or default)
     collate = Collator(split, first.config.pad_token_id, padding, pin=first.device.type == "cuda")
     logits = [np.full((len(split), model.config.num_labels), np.nan, dtype=np.float32) for model in models]
     items = [MicroBatch(rows, np.ones(len(rows), np.float32)) for rows in batches]
