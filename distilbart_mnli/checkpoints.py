@@ -274,7 +274,7 @@ def rotate(output_dir: Path, keep_last: int | None, keep: Iterable[Path], foreig
     if keep_last is None:
         return
     removable = [path for path in own if path.resolve() not in kept]
-    for path in removable[: max(0, len(own) - max(keep_last, len(kept)))]:
+    for path in removable[: max(0, len(own) - keep_last)]:
         _remove(path)
 
 

@@ -99,6 +99,8 @@ class StopSignals:
 
     def __init__(self) -> None:
         self.received = 0
+        """The first signal's number; 0: none yet."""
+        self._interrupts = 0
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "StopSignals":
@@ -111,7 +113,8 @@ class StopSignals:
             signal.signal(number, handler)
 
     def _handle(self, number: int, _frame: object) -> None:
-        if number == signal.SIGINT and self.received == signal.SIGINT:
+        self._interrupts += number == signal.SIGINT
+        if self._interrupts > 1:
             # os.write: the handler may run inside a print.
             os.write(2, b"interrupted twice: stopped at once, without a checkpoint\n")
             os._exit(128 + number)
@@ -314,6 +317,7 @@ class Training:
                 self._flush_losses()
             if self.args.save_strategy != "no" and self._saved_step != self.progress.step:
                 self._save()
+            self._obey(signals)  # one that came while the last checkpoint was written
         self.progress.seconds = before + time.monotonic() - started
 
     def _epoch(self) -> Iterator[tuple[Iterator[dict[str, torch.Tensor]], int]]:

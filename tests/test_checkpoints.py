@@ -201,6 +201,7 @@ def test_killed_at_any_call_to_the_system_one_whole_checkpoint_is_left(tmp_path,
         (1, None, [5]),
         (2, 2, [2, 5]),
         (1, 2, [2, 5]),  # the best one is kept whatever the limit
+        (1, 7, [5]),  # the best evaluation was at a step without a checkpoint
         (3, 4, [3, 4, 5]),
         (9, 1, [1, 2, 3, 4, 5]),
     ],
