@@ -518,6 +518,10 @@ _Loader.add_implicit_resolver(
 )
 
 
+YAML_ENDINGS = (".yaml", ".yml")
+FILE_ENDINGS = (".json", *YAML_ENDINGS)
+
+
 def read_file(path: Path) -> dict[str, Any]:
     """The keys and values of a JSON or YAML file (by its ending).
 
@@ -531,7 +535,7 @@ def read_file(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 (byte {error.start}); save it as UTF-8") from None
     try:
-        if path.suffix in (".yaml", ".yml"):
+        if path.suffix in YAML_ENDINGS:
             loader = _Loader(text)
             node = loader.get_single_node()
             if isinstance(node, yaml.MappingNode):
@@ -651,7 +655,8 @@ def _read_flags(argv: list[str]) -> dict[str, Any]:
     while rest:
         word = rest.pop(0)
         if not word.startswith("--") or word == "--":
-            raise InputError(f"command line: expected an --option, found {_shown(word)}")
+            first = "; a file of options goes first" if Path(word).suffix in FILE_ENDINGS else ""
+            raise InputError(f"command line: expected an --option, found {_shown(word)}{first}")
         name, equals, value = word[2:].partition("=")
         name = name.replace("-", "_")
         if name.startswith("no_") and name not in known and name not in OLD_NAMES:
@@ -666,9 +671,10 @@ def _read_flags(argv: list[str]) -> dict[str, Any]:
         if name not in known and name not in OLD_NAMES:
             raise unknown_option(name, "command line")
         if not equals:
-            if rest and not rest[0].startswith("--"):
+            is_switch = known.get(name, bool) in (bool, bool | None) or name == "resume_from_checkpoint"
+            if rest and not rest[0].startswith("--") and not (is_switch and Path(rest[0]).suffix in FILE_ENDINGS):
                 value = rest.pop(0)
-            elif known.get(name, bool) in (bool, bool | None) or name in ("resume_from_checkpoint",):
+            elif is_switch:
                 value = "true"
             else:
                 raise InputError(f"command line: --{name} needs a value: {_type_name(known[name])}")

@@ -57,7 +57,8 @@ def check_output_dir(args: Arguments) -> None:
     """Whether this run may write to output_dir; touches nothing.
 
     Raises:
-        InputError: it is a file, cannot be written, or holds an earlier training and neither option for that is given.
+        InputError: it is a file, cannot be written, or holds an earlier training, or any model, which this one's would
+            replace, and neither option for that is given.
     """
     assert args.output_dir is not None
     folder = Path(args.output_dir)
@@ -72,11 +73,16 @@ def check_output_dir(args: Arguments) -> None:
     if not os.access(existing, os.W_OK | os.X_OK):
         raise InputError(f"output_dir {folder}: {existing} is not writable")
     if args.do_train and not args.overwrite_output_dir and args.resume_from_checkpoint is None:
-        found = checkpoints.checkpoints_in(folder) or [p for p in (folder / "trainer_state.json",) if p.exists()]
+        found = checkpoints.checkpoints_in(folder) or [p for p in (folder / checkpoints.STATE,) if p.exists()]
         if found:
             raise InputError(
                 f"output_dir {folder} holds an earlier training ({found[-1].name}): go on with it "
                 "(--resume_from_checkpoint true) or start anew over it (--overwrite_output_dir)"
+            )
+        if (folder / "model.safetensors").exists():
+            raise InputError(
+                f"output_dir {folder} holds a model, which the trained one would replace: choose another folder, or "
+                "give --overwrite_output_dir"
             )
 
 
