@@ -19,7 +19,6 @@ import hashlib
 import json
 import logging
 import math
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterable
@@ -38,31 +37,17 @@ from torch import nn
 from distilbart_mnli import xla
 from distilbart_mnli.batching import digest_of
 from distilbart_mnli.errors import InputError, RunError
+from distilbart_mnli.files import TEMPORARY, sync
 
 logger = logging.getLogger(__name__)
 
 NAME = re.compile(r"checkpoint-(\d+)")
 MANIFEST = "manifest.json"
 STATE = "trainer_state.json"
-TEMPORARY = ".writing-"
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Writing whole
-
-
-def sync_folder(folder: Path) -> None:
-    """fsync a folder's own entries, so that a rename in it survives a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _sync_file(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
 
 
 def _sha256(path: Path) -> str:
@@ -91,8 +76,8 @@ def write_whole(final: Path, write: Callable[[Path], None], what: str, safe: str
         }
         (temporary / MANIFEST).write_text(json.dumps(sums, indent=1), encoding="utf-8")
         for path in [*files, temporary / MANIFEST]:
-            _sync_file(path)
-        sync_folder(temporary)
+            sync(path)
+        sync(temporary)
         if final.exists():
             # A folder cannot be renamed over another one: move the old one aside first. Killed in between, neither
             # name is there and the checkpoint before this one counts.
@@ -103,7 +88,7 @@ def write_whole(final: Path, write: Callable[[Path], None], what: str, safe: str
             shutil.rmtree(aside)
         else:
             temporary.rename(final)
-        sync_folder(final.parent)
+        sync(final.parent)
     except Exception as error:
         shutil.rmtree(temporary, ignore_errors=True)
         # tokenizers reports the disk's errors with a bare Exception: "No space left on device (os error 28)".
@@ -111,18 +96,6 @@ def write_whole(final: Path, write: Callable[[Path], None], what: str, safe: str
             raise
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise RunError(f"{what} could not be written to {final.parent}: {reason}; {safe}") from None
-
-
-def write_text_whole(path: Path, text: str) -> None:
-    """Replace one file in one step. Raises RunError when the disk refuses."""
-    temporary = path.with_name(TEMPORARY + path.name)
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        _sync_file(temporary)
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise RunError(f"{path} could not be written: {error.strerror}; the model in its folder is whole") from None
 
 
 def remove_leftovers(output_dir: Path) -> None:

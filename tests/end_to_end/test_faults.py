@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import ModelCard
 
 from distilbart_mnli import checkpoints, encoder_cache, stages, trackers, training
 from distilbart_mnli.context import Context
@@ -75,6 +76,8 @@ FULL = {
     "the training's results": (stages, "merge_results", 1, 10, "all_results.json could not be written"),
     "the evaluation's results": (stages, "write_evaluation", 1, 10, "eval_results_mnli.txt could not be written"),
     "the predictions": (stages, "write_evaluation", 1, 300, "eval_predictions_mnli.tsv could not be written"),
+    "the curves": (stages, "write_card", 1, 10, "training_curves.png could not be written"),
+    "the model card": (ModelCard, "save", 1, 10, "README.md could not be written"),
     "the tokens": (Context, "tokenize", 1, 500, "the tokens of mnli could not be kept"),
     "an encoder cache": (encoder_cache, "_lay_out", 1, 10_000, "while reserving"),
 }
@@ -88,7 +91,7 @@ def test_a_full_disk_ends_the_run_in_one_line_and_resuming_ends_it_well(shop, ex
         options["encoder_cache_dir"] = str(tmp_path / "cache")
     with monkeypatch.context() as patch:
         patch.setattr(owner, name, fails_from(call, size, getattr(owner, name)))
-        code, error = train_here(options)
+        code, error = train_here(options, card=True)
     assert code == 1 and message in error and re.search(r"File too large|No space left", error), error
     out = Path(options["output_dir"])
     assert not list(out.glob(checkpoints.TEMPORARY + "*"))
