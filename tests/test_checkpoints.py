@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 from transformers import get_scheduler
 
 from distilbart_mnli import checkpoints
-from distilbart_mnli.arguments import FOLLOW_EVALUATIONS, SCHEDULES
 from distilbart_mnli.errors import InputError, RunError
+from distilbart_mnli.options import FOLLOW_EVALUATIONS, SCHEDULES
 
 FILES = [
     "config.json",
