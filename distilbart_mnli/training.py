@@ -14,7 +14,6 @@ import contextlib
 import dataclasses
 import logging
 import math
-import os
 import signal
 import time
 import uuid
@@ -36,12 +35,12 @@ from distilbart_mnli.evaluation import FORWARD_INPUTS
 from distilbart_mnli.modeling import ShortCutBart, compile_layers
 from distilbart_mnli.processes import agree_max, gather_objects, raise_together
 from distilbart_mnli.schedule import best_metric, make_schedule
+from distilbart_mnli.signals import StopSignals
 from distilbart_mnli.trackers import Trackers
 
 logger = logging.getLogger(__name__)
 
 XLA_AGREE_STEPS = 10  # there the question goes through the devices, and the hosts wait for them
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
 @dataclass
@@ -92,35 +91,6 @@ def row_losses(logits: torch.Tensor, labels: torch.Tensor, label_smoothing: floa
 def is_out_of_memory(error: RuntimeError) -> bool:
     """CUDA has a class of its own for it, the CPU's allocator only a message."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-
-
-class StopSignals:
-    """While active, SIGTERM, SIGINT and SIGUSR1 ask for a stop after the optimizer step; a second SIGINT is obeyed."""
-
-    def __init__(self) -> None:
-        self.received = 0
-        """The first signal's number; 0: none yet."""
-        self._interrupts = 0
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> "StopSignals":
-        for number in STOP_SIGNALS:
-            self._before[number] = signal.signal(number, self._handle)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _handle(self, number: int, _frame: object) -> None:
-        self._interrupts += number == signal.SIGINT
-        if self._interrupts > 1:
-            # os.write: the handler may run inside a print.
-            os.write(2, b"interrupted twice: stopped at once, without a checkpoint\n")
-            os._exit(128 + number)
-        self.received = self.received or number
-        name = signal.Signals(number).name
-        os.write(2, f"\n{name}: stopping after this optimizer step, with a checkpoint\n".encode())
 
 
 class Training:

@@ -17,7 +17,8 @@ import pytest
 import torch
 
 from distilbart_mnli.checkpoints import checkpoints_in, load_random_states, read_state
-from distilbart_mnli.training import StopSignals, Training
+from distilbart_mnli.signals import StopSignals
+from distilbart_mnli.training import Training
 from tests.tiny import tiny_mnli
 from tests.training_runs import ROOT, Workshop, environment, outcome, start, train_here
 
