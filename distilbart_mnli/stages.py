@@ -29,6 +29,7 @@ from distilbart_mnli.results import (
     training_results,
     write_evaluation,
 )
+from distilbart_mnli.resume import load_best
 from distilbart_mnli.submission import write_submission
 from distilbart_mnli.trackers import Trackers, check_installed
 from distilbart_mnli.training import Training, is_out_of_memory
@@ -184,7 +185,7 @@ def train(context: Context) -> Training:
     finally:
         trackers.finish()
     if args.load_best_model_at_end:
-        training.load_best()
+        load_best(training)
     results = training_results(context, training)
     with together():
         if context.is_main:
