@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from distilbart_mnli import checkpoints
+from distilbart_mnli import checkpoint_tensors, checkpoints
 from distilbart_mnli.context import together
 from distilbart_mnli.errors import InputError, RunError
 from distilbart_mnli.options import FOLLOW_EVALUATIONS
@@ -134,7 +134,7 @@ def restore_progress(training: "Training", resumed: Checkpoint) -> None:
     # The others get them when the model is wrapped; on XLA nothing wraps it, and all see the same disk.
     with together():
         if training.accelerator.is_main_process or training.context.on_xla:
-            checkpoints.load_weights(training.model, resumed[0])
+            checkpoint_tensors.load_weights(training.model, resumed[0])
 
 
 def restore_tensors(training: "Training", resumed: Checkpoint) -> None:
@@ -144,25 +144,25 @@ def restore_tensors(training: "Training", resumed: Checkpoint) -> None:
     moments, randoms = None, None
     with together():
         if training.accelerator.is_main_process:
-            moments = checkpoints.load_file(path / "optimizer.safetensors")
-            randoms = checkpoints.load_random_states(path / "random_states.safetensors")
+            moments = checkpoint_tensors.load_file(path / "optimizer.safetensors")
+            randoms = checkpoint_tensors.load_random_states(path / "random_states.safetensors")
     if training.accelerator.num_processes > 1:
         moments = gather_objects(moments)[0]
         randoms = gather_objects(randoms)[0]
-        checkpoints.check_same_weights(training.model, gather_objects)
+        checkpoint_tensors.check_same_weights(training.model, gather_objects)
     assert moments is not None and randoms is not None
-    checkpoints.load_optimizer(training.raw_optimizer, training.names, moments, resume["optimizer_groups"])
+    checkpoint_tensors.load_optimizer(training.raw_optimizer, training.names, moments, resume["optimizer_groups"])
     training.scheduler.load_state_dict({**training.scheduler.state_dict(), **resume["scheduler"]})
     if training.accelerator.scaler is not None and resume["scaler"]:
         training.accelerator.scaler.load_state_dict(resume["scaler"])
-    checkpoints.set_random_state(randoms[training.accelerator.process_index])
+    checkpoint_tensors.set_random_state(randoms[training.accelerator.process_index])
 
 
 def write_checkpoint(training: "Training", randoms: list[dict[str, torch.Tensor]]) -> None:
     """Write checkpoint-<step>, whole, then remove the old ones; called on the first process alone.
 
     Args:
-        randoms: checkpoints.random_state() of every process.
+        randoms: checkpoint_tensors.random_state() of every process.
 
     Raises:
         RunError: the disk refuses; the checkpoint before this one is whole.
@@ -171,8 +171,10 @@ def write_checkpoint(training: "Training", randoms: list[dict[str, torch.Tensor]
 
     def write(folder: Path) -> None:
         training.context.save_model(folder, torch.float32)
-        groups = checkpoints.save_optimizer(training.raw_optimizer, training.names, folder / "optimizer.safetensors")
-        checkpoints.save_random_states(randoms, folder / "random_states.safetensors")
+        groups = checkpoint_tensors.save_optimizer(
+            training.raw_optimizer, training.names, folder / "optimizer.safetensors"
+        )
+        checkpoint_tensors.save_random_states(randoms, folder / "random_states.safetensors")
         scaler = training.accelerator.scaler
         resume = {
             "run_id": training.progress.run_id,
@@ -217,7 +219,7 @@ def load_best(training: "Training") -> None:
                     f"the best checkpoint {best} is not whole: {problem}; --resume_from_checkpoint true goes on from "
                     "before it and makes it again"
                 ) from None
-            checkpoints.load_weights(training.model, best)
-    checkpoints.broadcast_weights(training.model)
+            checkpoint_tensors.load_weights(training.model, best)
+    checkpoint_tensors.broadcast_weights(training.model)
     training.reloaded = True
     logger.info("loaded the best checkpoint, %s", best.name)

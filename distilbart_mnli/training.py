@@ -22,7 +22,7 @@ import torch
 from tqdm import tqdm
 from transformers.trainer_pt_utils import get_parameter_names
 
-from distilbart_mnli import checkpoints, encoder_cache, resume, xla
+from distilbart_mnli import checkpoint_tensors, checkpoints, encoder_cache, resume, xla
 from distilbart_mnli.arguments import FOLLOW_EVALUATIONS
 from distilbart_mnli.batching import Collator, MicroBatch, TokenizedSplit, epoch_order, micro_batches, prefetch
 from distilbart_mnli.context import Context, together
@@ -376,7 +376,7 @@ class Training:
         finite = torch.stack([torch.isfinite(parameter).all() for parameter in self.parameters]).all()
         if not bool(finite):
             raise RunError(f"weights are not finite after step {self.progress.step}; {self._advice()}")
-        randoms = gather_objects(checkpoints.random_state())
+        randoms = gather_objects(checkpoint_tensors.random_state())
         with together():
             if self.accelerator.is_main_process:
                 resume.write_checkpoint(self, randoms)

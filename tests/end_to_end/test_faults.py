@@ -18,7 +18,7 @@ import pytest
 import torch
 from huggingface_hub import ModelCard
 
-from distilbart_mnli import checkpoints, encoder_cache, stages, trackers, training
+from distilbart_mnli import checkpoint_tensors, checkpoints, encoder_cache, stages, trackers, training
 from distilbart_mnli.context import Context
 from tests.training_runs import Workshop, command, environment, only_checkpoint, outcome, train_here, weights_of
 
@@ -69,8 +69,14 @@ def fails_from(call: int, size: int, function):
 FULL = {
     "a checkpoint's weights": (Context, "save_model", 4, 50_000, "checkpoint-4 could not be written"),
     "a checkpoint's tokenizer": (Context, "save_model", 4, 5_000, "checkpoint-4 could not be written"),
-    "a checkpoint's moments": (checkpoints, "save_optimizer", 4, 5_000, "checkpoint-4 could not be written"),
-    "a checkpoint's generators": (checkpoints, "save_random_states", 4, 100, "checkpoint-4 could not be written"),
+    "a checkpoint's moments": (checkpoint_tensors, "save_optimizer", 4, 5_000, "checkpoint-4 could not be written"),
+    "a checkpoint's generators": (
+        checkpoint_tensors,
+        "save_random_states",
+        4,
+        100,
+        "checkpoint-4 could not be written",
+    ),
     "a checkpoint's state": (Context, "write_trainer_state", 4, 1_000, "checkpoint-4 could not be written"),
     "the final model": (stages, "save_final_model", 1, 50_000, "the model could not be written"),
     "the training's results": (stages, "merge_results", 1, 10, "all_results.json could not be written"),

@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from distilbart_mnli.checkpoints import checkpoints_in, load_random_states, read_state
+from distilbart_mnli.checkpoint_tensors import load_random_states
+from distilbart_mnli.checkpoints import checkpoints_in, read_state
 from distilbart_mnli.signals import StopSignals
 from distilbart_mnli.training import Training
 from tests.tiny import tiny_mnli
