@@ -141,7 +141,7 @@ def check_together(args: Arguments) -> None:
     if own_data and args.task_name is None:
         for stage, key in (("do_train", "train_file"), ("do_eval", "validation_file"), ("do_predict", "test_file")):
             refuse(getattr(args, stage) and not getattr(args, key), f"{stage} needs {key}")
-    refuse(args.fp16 and args.bf16, "fp16 and bf16 exclude each other")
+    refuse(args.fp16 and args.bf16, "fp16 and bf16 exclude each other: set one of them to false")
     refuse(
         args.warmup_steps >= 1 and args.warmup_steps % 1,
         f"warmup_steps {args.warmup_steps}: below 1 it is a share of all steps, from 1 on a whole number of steps",
