@@ -38,6 +38,7 @@ REPORTED_2020 = {
     9: ("89.56", "89.52"),
 }
 TEACHER_2020 = "facebook/bart-large-mnli"
+SETS_2020 = TASKS["mnli"].evaluation
 REPORTED_2020_TEACHER = ("89.9", "90.01")
 
 
@@ -97,9 +98,8 @@ class Facts:
         return [str(names[key]) for key in sorted(names, key=int)]
 
     def label_id(self, start: str) -> int | None:
-        """Id of the one label whose name starts with `start`, as the zero-shot pipeline looks for it."""
-        found = [index for index, label in enumerate(self.labels) if label.lower().startswith(start)]
-        return found[0] if len(found) == 1 else None
+        """Id of the model's label whose name starts with `start`, as the zero-shot pipeline looks for it."""
+        return _label_id(self.labels, start)
 
     @property
     def is_nli(self) -> bool:
@@ -107,9 +107,8 @@ class Facts:
 
         A folder without a model goes by its task.
         """
-        if not self.labels:
-            return self.task is not None and self.task.folder in ("MNLI", "AX")
-        return len(self.labels) == 3 and None not in (self.label_id("entail"), self.label_id("contradict"))
+        labels = self.labels or list(self.task.label_names if self.task else ())
+        return len(labels) == 3 and None not in (_label_id(labels, "entail"), _label_id(labels, "contradict"))
 
     @property
     def teacher(self) -> str | None:
@@ -247,9 +246,7 @@ class Facts:
 
     @property
     def _comparable_with_2020(self) -> bool:
-        return self.is_glue_data and any(
-            score.source and score.source.name in ("mnli", "mnli-mm") for score in self.scores
-        )
+        return self.is_glue_data and any(score.source in SETS_2020 for score in self.scores)
 
 
 def read_facts(output_dir: Path, hub_model_id: str | None = None) -> Facts:
@@ -297,6 +294,12 @@ def _read_results(path: Path) -> dict[str, float]:
             value = float(text) if re.search(r"[.e]", text) else int(text)
             results[key if key.endswith(suffix) else key + suffix] = value
     return results
+
+
+def _label_id(labels: list[str], start: str) -> int | None:
+    """Position of the one label whose name starts with `start`; None: there is none, or more than one."""
+    found = [index for index, label in enumerate(labels) if label.lower().startswith(start)]
+    return found[0] if len(found) == 1 else None
 
 
 def _suffix(set_name: str) -> str:

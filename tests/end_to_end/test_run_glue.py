@@ -131,6 +131,11 @@ def test_a_faulty_data_file_is_named_with_its_line_and_nothing_is_written(capsys
     assert f"data/{file}" in said and told in said
 
 
+def test_a_training_into_the_folder_of_a_model_is_refused(capsys, place):
+    said = refused(capsys, place, *BASE, *TRAIN, "--output_dir", "student")
+    assert "output_dir student holds a model" in said and "--overwrite_output_dir" in said
+
+
 BAD_WORDS = {
     "an unknown option": (["--learning_rte", "1"], "unknown option learning_rte; did you mean learning_rate?"),
     "a wrong type": (["--seed", "many"], "seed must be a whole number, not 'many'"),
