@@ -399,17 +399,17 @@ def test_a_teacher_that_may_not_be_read_is_explained_in_one_line(hub, tmp_path):
     code = """
 from huggingface_hub import hf_hub_download
 from transformers import AutoConfig
-from distilbart_mnli.hub import explain_hub_error
+from distilbart_mnli.teacher import load_error
 for repo in ("lab/gated", "lab/none"):
     try:
         AutoConfig.from_pretrained(repo)
     except OSError as error:
-        found = explain_hub_error(error, repo)
+        found = load_error(repo, error)
         print(found.exit_code, found)
 try:
     hf_hub_download("lab/texts", "train.csv", repo_type="dataset")
 except OSError as error:
-    print(explain_hub_error(error, "lab/texts"))
+    print(load_error("lab/texts", error))
 """
     done = child(code, hub, hub.add_user("bob"), tmp_path / "home")
     gated, absent, data_set = done.stdout.splitlines()
