@@ -23,7 +23,7 @@ import transformers
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
 
-from distilbart_mnli import encoder_cache, xla
+from distilbart_mnli import encoder_cache, encoder_cache_build, xla
 from distilbart_mnli.arguments import Arguments
 from distilbart_mnli.batching import XLA_BUCKETS, Collator, Padding, TokenizedSplit, tokenize
 from distilbart_mnli.card_facts import public_command
@@ -152,7 +152,12 @@ class Context:
         args, model = self.args, self.model
         constant = model.encoder_is_constant or not args.do_train
         wanted = args.cache_encoder_outputs if forced is None else str(forced).lower()
-        if wanted == "false" or not constant or self.fill:
+        if wanted == "false" or not constant:
+            return None
+        if self.on_xla:
+            if wanted == "true":
+                raise_together(InputError("cache_encoder_outputs is true, but XLA has no encoder cache; take auto"))
+            logger.info("encoder cache: none for %s: XLA has none", split.name)
             return None
         folder = Path(args.encoder_cache_dir) if args.encoder_cache_dir else encoder_cache.default_folder()
         if self._encoder_digest is None:
@@ -169,15 +174,15 @@ class Context:
         )
         reasons = [other for other in gather_objects(reason) if other]
         if reasons and wanted == "true":
-            raise InputError(f"cache_encoder_outputs is true, but {reasons[0]}; see also encoder_cache_dir")
+            raise_together(InputError(f"cache_encoder_outputs is true, but {reasons[0]}; see also encoder_cache_dir"))
         if reasons:
             logger.info("encoder cache: none for %s: %s", split.name, reasons[0])
             return None
         sharing = ranks_sharing(folder)
-        builders = encoder_cache.Builders(len(sharing), sharing.index(self.accelerator.process_index), together)
+        builders = encoder_cache_build.Builders(len(sharing), sharing.index(self.accelerator.process_index), together)
         logger.info("encoder cache: %s, %.2f GB in %s", split.name, size / 1e9, folder / key)
         started = time.monotonic()
-        cache = encoder_cache.build_cache(
+        cache = encoder_cache_build.build_cache(
             model,
             split,
             folder / key,

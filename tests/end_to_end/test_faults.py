@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 
-from distilbart_mnli import checkpoints, encoder_cache, stages, trackers, training
+from distilbart_mnli import checkpoints, encoder_cache_build, stages, trackers, training
 from distilbart_mnli.context import Context
 from tests.training_runs import Workshop, command, environment, only_checkpoint, outcome, train_here, weights_of
 
@@ -76,7 +76,7 @@ FULL = {
     "the evaluation's results": (stages, "write_evaluation", 1, 10, "eval_results_mnli.txt could not be written"),
     "the predictions": (stages, "write_evaluation", 1, 300, "eval_predictions_mnli.tsv could not be written"),
     "the tokens": (Context, "tokenize", 1, 500, "the tokens of mnli could not be kept"),
-    "an encoder cache": (encoder_cache, "_lay_out", 1, 10_000, "while reserving"),
+    "an encoder cache": (encoder_cache_build, "_lay_out", 1, 10_000, "while reserving"),
 }
 
 
