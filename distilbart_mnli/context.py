@@ -3,10 +3,8 @@
 import contextlib
 import dataclasses
 import datetime
-import itertools
 import json
 import logging
-import os
 import shlex
 import sys
 import time
@@ -26,7 +24,6 @@ from accelerate.utils import DistributedType
 from distilbart_mnli import encoder_cache, encoder_cache_build, xla
 from distilbart_mnli.arguments import Arguments
 from distilbart_mnli.batching import XLA_BUCKETS, Collator, Padding, TokenizedSplit, tokenize
-from distilbart_mnli.card_facts import public_command
 from distilbart_mnli.errors import CommandError, InputError
 from distilbart_mnli.evaluation import Processes, evaluate_logits, predict_logits
 from distilbart_mnli.glue import Split, Task
@@ -34,6 +31,7 @@ from distilbart_mnli.hardware import BatchPlan, describe
 from distilbart_mnli.loading import Loaded, input_digest, model_digest
 from distilbart_mnli.modeling import ShortCutBart, count_parameters, to_stock
 from distilbart_mnli.processes import gather_objects, raise_together, ranks_sharing
+from distilbart_mnli.public_text import command_line, public_command
 
 if TYPE_CHECKING:
     from distilbart_mnli.training import Training
@@ -306,26 +304,3 @@ class Context:
         """On XLA, run what was recorded; elsewhere nothing waits."""
         if self.on_xla:
             xla.sync()
-
-
-def command_line() -> str:
-    """How this process was started, as a shell reads it, with the launcher's usual command in front.
-
-    Without a token: this is printed, and written to files.
-    """
-    launched = "LOCAL_RANK" in os.environ or "ACCELERATE_MIXED_PRECISION" in os.environ
-    words = [Path(sys.argv[0]).name]
-    for before, word in itertools.pairwise(sys.argv):
-        if "__hub_token" not in (before.replace("-", "_"), word.partition("=")[0].replace("-", "_")):
-            words.append(word)
-    return ("accelerate launch " if launched else "python ") + shlex.join(words)
-
-
-def shown_path(text: str) -> str:
-    """A path of this machine as its last part; anything else as it is.
-
-    A folder that is there is a path, however much its name looks like one on the Hub: models/student.
-    """
-    if len(text) > 1 and (text.startswith(("/", "~", "../")) or Path(text).is_dir()):
-        return Path(text).name
-    return text
