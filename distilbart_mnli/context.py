@@ -6,6 +6,7 @@ import datetime
 import json
 import logging
 import shlex
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -178,7 +179,8 @@ class Context:
             return None
         sharing = ranks_sharing(folder)
         builders = encoder_cache_build.Builders(len(sharing), sharing.index(self.accelerator.process_index), together)
-        logger.info("encoder cache: %s, %.2f GB in %s", split.name, size / 1e9, folder / key)
+        free = shutil.disk_usage(folder).free / 1e9
+        logger.info("encoder cache: %s, %.2f of %.1f GB free, in %s", split.name, size / 1e9, free, folder / key)
         started = time.monotonic()
         cache = encoder_cache_build.build_cache(
             model,
