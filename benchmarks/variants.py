@@ -21,7 +21,7 @@ from transformers import BartConfig, PreTrainedTokenizerFast
 from transformers.modeling_outputs import BaseModelOutput
 
 from benchmarks import arithmetic, references
-from distilbart_mnli import encoder_cache
+from distilbart_mnli import encoder_cache_build
 from distilbart_mnli.arguments import Arguments
 from distilbart_mnli.batching import (
     Collator,
@@ -293,8 +293,8 @@ class Ours(Variant):
         self.training = make_training(recipe, self.split)
         assert self.training.context.padding == padding
         if name == "c":
-            batches = encoder_cache.encoder_batches(
-                self.split.lengths, encoder_cache.BATCH_TOKENS[self.training.model.device.type]
+            batches = encoder_cache_build.encoder_batches(
+                self.split.lengths, encoder_cache_build.BATCH_TOKENS[self.training.model.device.type]
             )
             encoded = [(len(rows), int(self.split.lengths[rows].max())) for rows in batches]
             self.executed += arithmetic.encoder(recipe.config, encoded)
@@ -308,7 +308,7 @@ class Ours(Variant):
         """As in an epoch that finds no cache."""
         context, folder = self.training.context, self.recipe.folder / "built"
         shutil.rmtree(folder, ignore_errors=True)
-        self.training.states = encoder_cache.build_cache(
+        self.training.states = encoder_cache_build.build_cache(
             context.model, self.split, folder, context.compute_dtype, context.accelerator.autocast
         )
 

@@ -23,7 +23,8 @@ from tqdm import tqdm
 
 from distilbart_mnli.arguments import Arguments
 from distilbart_mnli.batching import Collator, MicroBatch, Padding, TokenizedSplit, prefetch, tokenize
-from distilbart_mnli.encoder_cache import BATCH_TOKENS, encoder_batches, encoder_digest
+from distilbart_mnli.encoder_cache import encoder_digest
+from distilbart_mnli.encoder_cache_build import BATCH_TOKENS, encoder_batches
 from distilbart_mnli.errors import CommandError
 from distilbart_mnli.evaluation import evaluate_logits, to_task_predictions
 from distilbart_mnli.glue import Split, Task
@@ -118,7 +119,7 @@ def predict_together(
     """
     models = [candidate.loaded.model for candidate in candidates if candidate.loaded is not None]
     first = models[0]
-    default = BATCH_TOKENS["cuda" if first.device.type == "cuda" else "cpu"]
+    default = BATCH_TOKENS.get(first.device.type, BATCH_TOKENS["cpu"])
     batches = encoder_batches(split.lengths, batch_tokens or default)
     collate = Collator(split, first.config.pad_token_id, padding, pin=first.device.type == "cuda")
     logits = [np.full((len(split), model.config.num_labels), np.nan, dtype=np.float32) for model in models]

@@ -11,10 +11,11 @@ import torch
 
 from distilbart_mnli import checkpoints
 from distilbart_mnli.arguments import Arguments
-from distilbart_mnli.context import Context, Evaluated, shown_path
+from distilbart_mnli.context import Context, Evaluated
 from distilbart_mnli.errors import RunError
 from distilbart_mnli.evaluation import to_task_predictions, write_predictions
 from distilbart_mnli.files import TEMPORARY, sync, whole_file
+from distilbart_mnli.public_text import shown_path
 from distilbart_mnli.training import Training
 
 logger = logging.getLogger(__name__)

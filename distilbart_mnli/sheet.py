@@ -13,14 +13,13 @@ import transformers
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from distilbart_mnli.arguments import Arguments
-from distilbart_mnli.card_facts import public_command, without_paths
 from distilbart_mnli.comparison import Candidate, evaluate_candidates, load_candidates
-from distilbart_mnli.context import command_line
 from distilbart_mnli.errors import CommandError, InputError, RunError
 from distilbart_mnli.glue import Split, find_task, load_evaluation
 from distilbart_mnli.inference_speed import Subject, measure_speed, peak_memory
 from distilbart_mnli.model_card import write_model_card
 from distilbart_mnli.modeling import to_stock
+from distilbart_mnli.public_text import command_line, public_command, without_paths
 from distilbart_mnli.stages import set_up_logging
 from distilbart_mnli.tradeoffs import Sheet, terminal_tables, write_sheet
 from distilbart_mnli.zero_shot import read_zero_shot

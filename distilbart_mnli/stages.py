@@ -269,6 +269,8 @@ def run(args: Arguments) -> None:
     stages = args.do_train or args.do_eval or args.do_predict
     target = None
     if not stages:
+        if os.environ.get("RANK", "0") != "0":
+            return  # a launcher started several processes, which have nothing to compute together
         set_up_logging(True)
         hub.publish(Path(args.output_dir or ""), args)
         return

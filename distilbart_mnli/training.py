@@ -24,7 +24,15 @@ from transformers.trainer_pt_utils import get_parameter_names
 
 from distilbart_mnli import checkpoint_tensors, checkpoints, encoder_cache, resume, xla
 from distilbart_mnli.arguments import FOLLOW_EVALUATIONS
-from distilbart_mnli.batching import Collator, MicroBatch, TokenizedSplit, epoch_order, micro_batches, prefetch
+from distilbart_mnli.batching import (
+    Collator,
+    MicroBatch,
+    TokenizedSplit,
+    epoch_order,
+    micro_batches,
+    prefetch,
+    steps_per_epoch,
+)
 from distilbart_mnli.context import Context, together
 from distilbart_mnli.errors import InputError, RunError, StoppedBySignal
 from distilbart_mnli.evaluation import FORWARD_INPUTS
@@ -77,7 +85,7 @@ class Training:
         self.args, self.accelerator, self.plan = context.args, context.accelerator, context.plan
         self.model = context.model
         self.output_dir = context.output_dir
-        self.steps_per_epoch = -(-len(split) // self.plan.effective)
+        self.steps_per_epoch = steps_per_epoch(len(split), self.plan.effective)
         epochs = self.args.num_train_epochs
         self.total_steps = self.args.max_steps if self.args.max_steps > 0 else math.ceil(epochs * self.steps_per_epoch)
         self.progress = Progress()

@@ -18,7 +18,7 @@ import pytest
 import torch
 from huggingface_hub import ModelCard
 
-from distilbart_mnli import checkpoint_tensors, checkpoints, encoder_cache, stages, trackers, training
+from distilbart_mnli import checkpoint_tensors, checkpoints, encoder_cache_build, stages, trackers, training
 from distilbart_mnli.context import Context
 from tests.training_runs import Workshop, command, environment, only_checkpoint, outcome, train_here, weights_of
 
@@ -85,7 +85,7 @@ FULL = {
     "the curves": (stages, "write_card", 1, 10, "training_curves.png could not be written"),
     "the model card": (ModelCard, "save", 1, 10, "README.md could not be written"),
     "the tokens": (Context, "tokenize", 1, 500, "the tokens of mnli could not be kept"),
-    "an encoder cache": (encoder_cache, "_lay_out", 1, 10_000, "while reserving"),
+    "an encoder cache": (encoder_cache_build, "_lay_out", 1, 10_000, "while reserving"),
 }
 
 

@@ -61,7 +61,7 @@ def glue(*words: object) -> int:
     """run_glue.py with this command line, in this process; returns its exit code."""
     with pytest.MonkeyPatch.context() as patch, as_in_a_new_process():
         patch.setattr(sys, "argv", ["run_glue.py", *map(str, words)])
-        return run_command(run_glue.main)
+        return run_command(run_glue.run_stages)
 
 
 def everything(folder: Path) -> dict[str, bytes | None]:
