@@ -46,8 +46,10 @@ import transformers
 
 from benchmarks.arithmetic import published_limit
 from benchmarks.lengths import draw, measured_lengths, mnli_lengths, random_pairs
+from benchmarks.options import check_options
 from benchmarks.references import save_random_student
 from benchmarks.variants import NAMES, SIZES, Ours, Recipe, Variant, make_split, make_variant, student_config
+from distilbart_mnli.errors import run_command
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 EPOCH_STEPS = 50  # as many as are sorted together (batching.RUN_STEPS)
@@ -299,6 +301,7 @@ def show(result: dict[str, Any]) -> None:
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
     options = parse(arguments)
+    check_options(options)
     torch.set_num_threads(options.threads)
     torch.set_float32_matmul_precision("high")  # TensorFloat-32 on a GPU, for all variants; nothing on a CPU
     transformers.logging.set_verbosity_error()
@@ -331,4 +334,4 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(main))
