@@ -15,6 +15,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from distilbart_mnli.arguments import Arguments
 from distilbart_mnli.comparison import Candidate, evaluate_candidates, load_candidates
 from distilbart_mnli.errors import CommandError, InputError, RunError
+from distilbart_mnli.files import whole_file
 from distilbart_mnli.glue import Split, find_task, load_evaluation
 from distilbart_mnli.inference_speed import Subject, measure_speed, peak_memory
 from distilbart_mnli.model_card import write_model_card
@@ -89,14 +90,14 @@ def make_sheet(options: SheetOptions) -> Sheet:
         assert failed[0].error is not None
         raise failed[0].error
     sheet = Sheet(
-        _conditions(options, devices, splits),
+        {"teacher": candidates[0].name, **_conditions(options, devices, splits)},
         [{"model": candidate.name, **candidate.figures} for candidate in working],
         {candidate.name: without_paths(str(candidate.error)) for candidate in failed},
     )
     try:
         paths = write_sheet(options.output_dir, sheet)
         if options.update_model_dirs:
-            _update_model_dirs(working, sheet, candidates[0].name)
+            _update_model_dirs(working, sheet)
     except OSError as error:
         raise RunError(f"{options.output_dir}: the sheet cannot be written: {error.strerror}") from error
     print(terminal_tables(sheet))
@@ -180,7 +181,7 @@ def _conditions(options: SheetOptions, devices: list[str], splits: list[Split]) 
     }
 
 
-def _update_model_dirs(candidates: list[Candidate], sheet: Sheet, teacher: str) -> None:
+def _update_model_dirs(candidates: list[Candidate], sheet: Sheet) -> None:
     """Each model's own figures into its folder; its card is written again where a run wrote one."""
     by_name = {row["model"]: row for row in sheet.rows}
     for candidate in candidates:
@@ -188,14 +189,9 @@ def _update_model_dirs(candidates: list[Candidate], sheet: Sheet, teacher: str) 
         if not folder.is_dir():
             logger.info("%s is on the Hub, not in a folder: no %s is written for it", candidate.name, FILE_NAME)
             continue
-        row = by_name[candidate.name]
-        content = {
-            **row,
-            "teacher": teacher,
-            "conditions": {k: v for k, v in sheet.conditions.items() if v is not None},
-        }
-        unfinished = folder / f"{FILE_NAME}.tmp"
-        unfinished.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        unfinished.replace(folder / FILE_NAME)
+        conditions = {key: value for key, value in sheet.conditions.items() if value is not None}
+        content = {**by_name[candidate.name], "conditions": conditions}
+        with whole_file(folder / FILE_NAME) as temporary:
+            temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         if (folder / "README.md").is_file() and (folder / "trainer_state.json").is_file():
             write_model_card(folder)

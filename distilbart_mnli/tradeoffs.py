@@ -28,10 +28,10 @@ NOT_MEASURED = "-"
 
 @dataclass(frozen=True)
 class Sheet:
-    """Figures of several models, the first is the teacher."""
+    """Figures of several models."""
 
     conditions: dict[str, Any]
-    """What they were measured with: data, template, threads, versions, command."""
+    """What they were measured with: teacher, data, template, threads, versions, command."""
     rows: list[dict[str, Any]]
     failed: dict[str, str] = field(default_factory=dict)
     """Models that are left out, and why."""
@@ -63,7 +63,7 @@ def speed_table(sheet: Sheet, device: str) -> tuple[list[str], list[list[str]]]:
     found = [
         (row["model"], entry) for row in sheet.rows for entry in row.get("devices", []) if entry["device"] == device
     ]
-    teacher: dict[str, Any] = next((entry for name, entry in found if name == sheet.rows[0]["model"]), {})
+    teacher: dict[str, Any] = next((entry for name, entry in found if name == sheet.conditions.get("teacher")), {})
     columns = {
         "model": lambda pair: pair[0],
         "ms a pair, p50": lambda pair: _with_spread(pair[1], "latency_ms_p50"),
@@ -203,15 +203,14 @@ def draw(path: Path, sheet: Sheet) -> Path | None:
         canvas = FigureCanvasAgg(figure)
         for position, (device, points) in enumerate(panels, start=1):
             axes = figure.add_subplot(1, len(panels), position)
-            _draw_panel(axes, points, _device_title(sheet, device))
+            _draw_panel(axes, points, sheet.conditions.get("teacher"), _device_title(sheet, device))
         canvas.print_png(path, metadata={"Software": None})
     return path
 
 
-def _draw_panel(axes: Axes, points: list[tuple[float, float, str]], title: str) -> None:
+def _draw_panel(axes: Axes, points: list[tuple[float, float, str]], teacher: str | None, title: str) -> None:
     speeds, scores = [p[0] for p in points], [100 * p[1] for p in points]
-    teacher = points[0]
-    axes.scatter(speeds, scores, s=46, color=[ORANGE if p is teacher else BLUE for p in points], zorder=3)
+    axes.scatter(speeds, scores, s=46, color=[ORANGE if name == teacher else BLUE for *_, name in points], zorder=3)
     # Room to the right of the fastest point for its name, and above the highest.
     span, height = max(speeds) - min(speeds) or max(speeds), max(scores) - min(scores) or 1.0
     axes.set_xlim(min(speeds) - 0.08 * span, max(speeds) + 0.35 * span)

@@ -137,7 +137,8 @@ def test_speed_memory_and_the_files_say_the_same(shop, tmp_path, monkeypatch):
     assert f"{100 * found.rows[1]['accuracy_matched']:.2f} %" in markdown and "tradeoffs.png" in markdown
     assert (tmp_path / "sheet/tradeoffs.png").read_bytes().startswith(b"\x89PNG")
     own = json.loads((student / "tradeoffs.json").read_text())
-    assert own["model"] == "student-2-1" and own["devices"] == found.rows[1]["devices"]
+    assert (own["model"], own["conditions"]["teacher"]) == ("student-2-1", "teacher")
+    assert own["devices"] == found.rows[1]["devices"]
     card = ModelCard.load(student / "README.md").content
     assert "Size and speed" in card and "Words of a person." in card and str(tmp_path) not in card
     (shop / "teacher/tradeoffs.json").unlink()  # a folder without a run's files gets the figures and no card
