@@ -73,6 +73,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--reference_steps", type=int, default=1, help="optimizer steps in a slice of (a), (b)")
     parser.add_argument("--slice_seconds", type=float, default=1.0, help="a shorter slice is repeated")
     parser.add_argument("--lengths_from", nargs=2, metavar=("TSV", "TOKENIZER"))
+    parser.add_argument("--torch_compile", action="store_true", help="(c) and (d) only")
     parser.add_argument("--no_memory", action="store_true", help="leave the peak of memory out")
     parser.add_argument("--output", type=Path, help="JSON file")
     parser.add_argument("--memory_of", choices=NAMES, help=argparse.SUPPRESS)  # the child's task
@@ -102,6 +103,7 @@ def make_recipe(options: argparse.Namespace, layers: int, folder: Path, longest:
         longest=longest,
         student=student,
         folder=folder,
+        torch_compile=options.torch_compile,
     )
 
 

@@ -92,6 +92,7 @@ class Recipe:
     longest: bool  # the longest steps instead of typical ones: for the peak of memory
     student: Path  # a saved model
     folder: Path  # for encoder caches
+    torch_compile: bool = False  # (c) and (d) only
 
     @property
     def effective(self) -> int:
@@ -252,6 +253,7 @@ def make_training(recipe: Recipe, split: TokenizedSplit) -> Slice:
         use_cpu=recipe.device == "cpu",
         fp16=False,
         bf16=recipe.dtype == torch.bfloat16,
+        torch_compile=recipe.torch_compile,
         cache_encoder_outputs="true",
         encoder_cache_dir=str(recipe.folder / "encoder"),
     )

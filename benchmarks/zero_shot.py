@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import json
 import statistics
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,11 @@ import numpy as np
 import torch
 from transformers import BartForSequenceClassification, pipeline
 
+from benchmarks.options import check_options
 from distilbart_mnli.arguments import Arguments
 from distilbart_mnli.batching import Padding
 from distilbart_mnli.comparison import load_candidates, predict_together
+from distilbart_mnli.errors import run_command
 from distilbart_mnli.glue import find_task
 from distilbart_mnli.zero_shot import ZeroShotData, entailment_id, label_scores, read_zero_shot, tokenize_pairs
 
@@ -92,6 +95,7 @@ def seconds_of(side: Any, size: int) -> float:
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
     options = parse(arguments)
+    check_options(options)
     torch.set_num_threads(options.threads)
     data = read_zero_shot(options.file, options.hypothesis_template, options.texts)
     sides = {"pipeline": Stock(options, data), "ours": Ours(options, data)}
@@ -136,4 +140,4 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(main))
