@@ -180,7 +180,13 @@ class Context:
         sharing = ranks_sharing(folder)
         builders = encoder_cache_build.Builders(len(sharing), sharing.index(self.accelerator.process_index), together)
         free = shutil.disk_usage(folder).free / 1e9
-        logger.info("encoder cache: %s, %.2f of %.1f GB free, in %s", split.name, size / 1e9, free, folder / key)
+        logger.info(
+            "encoder cache: %s needs %.2f GB (%.1f GB are free); building %s",
+            split.name,
+            size / 1e9,
+            free,
+            folder / key,
+        )
         started = time.monotonic()
         cache = encoder_cache_build.build_cache(
             model,
