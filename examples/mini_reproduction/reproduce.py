@@ -149,8 +149,13 @@ class Reproduction:
             self.train(f"distilbart-mnli-6-{number}.json", student, tuned)
             rows.append((f"student {name}", copied, tuned))
             models.append(tuned)
+        table = self.table(rows)
+        try:
+            (self.folder / "table.md").write_text(table, encoding="utf-8")
+        except OSError as error:
+            raise RunError(f"{self.folder / 'table.md'} could not be written: {error.strerror}") from None
         self.compare(models)
-        return self.table(rows)
+        return table
 
     def check_settings(self) -> None:
         """Remember what the results are made from; refuse to mix them with those of something else."""
@@ -267,10 +272,6 @@ def main() -> None:
     args = read_arguments(sys.argv[1:])
     reproduction = Reproduction(args)
     table = reproduction.run()
-    try:
-        (args.output_dir / "table.md").write_text(table, encoding="utf-8")
-    except OSError as error:
-        raise RunError(f"{args.output_dir / 'table.md'} could not be written: {error.strerror}") from None
     print(f"\n{table}")
     shown = reproduction.shown(args.output_dir)
     print(f"{reproduction.done} steps done, {reproduction.skipped} were done before; everything is in {shown}")
