@@ -214,7 +214,7 @@ def test_a_folder_with_something_in_it_is_replaced_only_if_it_is_a_model_and_tha
     [
         (["--save_path", "x"], "the following arguments are required: --bert"),
         (["--bert", "no/such-model", "--save_path", "x"], "BERT no/such-model: no such folder here"),
-        (["--bert", "b", "--save_path", "x", "--seed", "one"], "must be a whole number"),
+        (["--bert", "b", "--save_path", "x", "--seed", "one"], "argument --seed: invalid int value"),
     ],
 )
 def test_a_mistake_on_the_command_line_is_one_line(tmp_path, monkeypatch, capsys, words, told):

@@ -21,7 +21,6 @@ order of facebook/bart-large-mnli.
 Exit codes: 0 done; 1 the disk failed; 2 bad input, nothing was written; 3 the Hub refused or cannot be reached.
 """
 
-import argparse
 import os
 import sys
 from pathlib import Path
@@ -35,8 +34,8 @@ from transformers.utils import logging
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
-from create_student import OneLineParser, whole_number  # noqa: E402  (needs the line above)
-from distilbart_mnli.batching import check_tokenizer  # noqa: E402
+from distilbart_mnli.batching import check_tokenizer  # noqa: E402  (needs the line above)
+from distilbart_mnli.command_line import OneLineParser  # noqa: E402
 from distilbart_mnli.errors import InputError, run_command  # noqa: E402
 from distilbart_mnli.student import Student, describe, save_student  # noqa: E402
 from distilbart_mnli.teacher import (  # noqa: E402
@@ -240,17 +239,12 @@ def main() -> None:
     logging.disable_progress_bar()
     # A BERT stored as pytorch_model.bin would otherwise set off a background request for its conversion.
     os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
-    parser = OneLineParser(
-        prog="bert_to_bart.py",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = OneLineParser(prog="bert_to_bart.py", description=__doc__)
     add = parser.add_argument
     add("--bert", required=True, metavar="FOLDER_OR_HUB_ID", help="a BERT encoder")
     add("--save_path", required=True, metavar="FOLDER", help="where the BART goes: a new or an empty folder")
     add("--revision", default="main", metavar="REVISION", help="branch, tag or commit of a BERT on the Hub")
-    add("--seed", type=whole_number, default=42, metavar="N", help="seed of the new head (default: 42)")
+    add("--seed", type=int, default=42, metavar="N", help="seed of the new head (default: 42)")
     add("--overwrite", action="store_true", help="replace the model in save_path, once the new one is whole")
     args = parser.parse_args()
     save_path = Path(args.save_path)

@@ -24,12 +24,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
-from distilbart_mnli.errors import CommandError, InputError, RunError, run_command  # noqa: E402  (needs the line above)
+from distilbart_mnli.command_line import OneLineParser  # noqa: E402  (needs the line above)
+from distilbart_mnli.errors import CommandError, InputError, RunError, run_command  # noqa: E402
 
 STUDENTS = (1, 2, 3, 4)
 DATA_FILES = ("train.tsv", "dev_matched.tsv", "dev_mismatched.tsv")
@@ -223,22 +224,9 @@ def write_json(path: Path, values: dict[str, Any]) -> None:
     partial.replace(path)
 
 
-class OneLineParser(argparse.ArgumentParser):
-    """argparse with one line for a mistake. (create_student.py's comes with all of transformers, which nothing here
-    needs while a training wants the memory.)"""
-
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"command line: {message}; see {self.prog} --help")
-
-
 def read_arguments(argv: list[str]) -> argparse.Namespace:
     """Raises InputError, of one line, for what is missing or cannot be used."""
-    parser = OneLineParser(
-        prog="reproduce.py",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = OneLineParser(prog="reproduce.py", description=__doc__)
     add = parser.add_argument
     add("--bert", default="", metavar="FOLDER_OR_HUB_ID", help="the BERT encoder that the teacher is made from")
     add("--revision", default="main", metavar="REVISION", help="branch, tag or commit of a BERT on the Hub")
