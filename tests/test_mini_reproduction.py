@@ -203,3 +203,16 @@ def test_a_step_that_is_killed_gives_128_and_the_signals_number(tmp_path):
     with pytest.raises(CommandError) as raised:
         reproduce.run_script(str(script))
     assert raised.value.exit_code == 137
+
+
+def test_the_four_students_have_one_recipe():
+    recipes = []
+    for number in reproduce.STUDENTS:
+        name = f"distilbart-mnli-6-{number}"
+        args = vars(parse_arguments([str(ROOT / "args" / "mini" / f"{name}.json")]))
+        assert Path(args.pop("output_dir")).name == name
+        assert args.pop("model_name_or_path") == f"outputs/mini_reproduction/student-6-{number}"
+        assert args.pop("run_name") == f"mini-{name}"
+        recipes.append(args)
+    assert all(recipe == recipes[0] for recipe in recipes)
+    assert recipes[0]["freeze_encoder"] and recipes[0]["freeze_embeds"]
