@@ -5,7 +5,8 @@
 
 The first model is the teacher. Writes tradeoffs.md, .csv, .json and .png. With --update_model_dirs each model's own
 figures go into a tradeoffs.json in its folder, and the model card there is written again with them. A model that
-cannot be used is reported and left out; the others are measured all the same.
+cannot be used is reported and left out; the others are measured all the same. All of them are in memory at once, in
+float32: 1.6 GB for bart-large-mnli, 0.9 to 1.4 GB for each of its students.
 
 Exit codes: 0 done; 1 a model failed while it ran; 2 bad input, or a model that cannot be used; 3 the Hub refused.
 """
