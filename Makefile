@@ -28,13 +28,14 @@ $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
 quickstart: $(VENV)/.installed
 	$(BIN)/python examples/quickstart/quickstart.py
 
-# Optional: REVISION, ZERO_SHOT=topics.jsonl, OUTPUT_DIR, MAX_TRAIN_SAMPLES.
+# Optional: REVISION, ZERO_SHOT=topics.jsonl, OUTPUT_DIR, MAX_TRAIN_SAMPLES, MAX_EVAL_SAMPLES.
 OUTPUT_DIR ?= outputs/mini_reproduction
 mini-reproduction: $(VENV)/.installed
 	@$(BIN)/python examples/mini_reproduction/reproduce.py --bert "$(BERT)" --data_dir "$(DATA_DIR)" \
 		--output_dir "$(OUTPUT_DIR)" $(if $(REVISION),--revision "$(REVISION)") \
 		$(if $(ZERO_SHOT),--zero_shot "$(ZERO_SHOT)") \
-		$(if $(MAX_TRAIN_SAMPLES),--max_train_samples "$(MAX_TRAIN_SAMPLES)")
+		$(if $(MAX_TRAIN_SAMPLES),--max_train_samples "$(MAX_TRAIN_SAMPLES)") \
+		$(if $(MAX_EVAL_SAMPLES),--max_eval_samples "$(MAX_EVAL_SAMPLES)")
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

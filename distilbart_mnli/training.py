@@ -36,7 +36,7 @@ from distilbart_mnli.batching import (
 from distilbart_mnli.context import Context, together
 from distilbart_mnli.errors import InputError, RunError, StoppedBySignal
 from distilbart_mnli.evaluation import FORWARD_INPUTS
-from distilbart_mnli.modeling import ShortCutBart, compile_layers
+from distilbart_mnli.modeling import ShortCutBart, attention_kernels, compile_layers
 from distilbart_mnli.processes import agree_max, gather_objects, raise_together
 from distilbart_mnli.resume import Progress
 from distilbart_mnli.schedule import best_metric, make_schedule
@@ -219,7 +219,10 @@ class Training:
         total = self._zero
         for number, batch in enumerate(batches):
             last = number == count - 1
-            with contextlib.nullcontext() if last else self.accelerator.no_sync(self.wrapped):
+            with (
+                contextlib.nullcontext() if last else self.accelerator.no_sync(self.wrapped),
+                attention_kernels(self.accelerator.device.type, self.context.precision),
+            ):
                 try:
                     logits = self.wrapped(**{name: batch[name] for name in FORWARD_INPUTS if name in batch})
                     losses = row_losses(logits, batch["labels"], self.args.label_smoothing_factor)

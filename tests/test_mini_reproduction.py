@@ -62,7 +62,7 @@ def reproduce_it(tmp_path, monkeypatch):
 
     def run(*flags: object) -> int:
         inputs = ("--bert", tmp_path / "bert", "--data_dir", tmp_path / "data")
-        words = [*inputs, "--output_dir", tmp_path / "out", *flags]
+        words = [*inputs, "--output_dir", tmp_path / "out", "--max_eval_samples", 12, *flags]
         monkeypatch.setattr(sys, "argv", ["reproduce.py", *map(str, words)])
         return run_command(reproduce.main)
 
@@ -112,7 +112,7 @@ def test_it_goes_on_where_it_was_stopped_and_does_nothing_twice(tmp_path, comman
         ("compare_models.py", str(out / "teacher")),
     ]
     models = [str(out / name) for name in ("teacher", "distilbart-mnli-3-1", "distilbart-mnli-3-2")]
-    rest = ["--data_dir", str(tmp_path / "data"), "--output_dir", str(out / "tradeoffs")]
+    rest = ["--data_dir", str(tmp_path / "data"), "--output_dir", str(out / "tradeoffs"), "--max_eval_samples", "12"]
     assert commands.lines[-1] == ["compare_models.py", *models, *rest]
     told = capsys.readouterr().out
     assert "7 steps done, 2 were done before" in told
@@ -129,7 +129,7 @@ def test_it_goes_on_where_it_was_stopped_and_does_nothing_twice(tmp_path, comman
         accuracies = [values[key] for values in (before, after) for key in ("eval_accuracy", "eval_accuracy_mm")]
         assert row[1:5] == [f"{100 * accuracy:.2f}" for accuracy in accuracies]
         assert row[5] == f"{after['train_runtime']:.0f}"
-    assert "96 training examples; evaluated on 21 matched and 13 mismatched examples" in lines[-1]
+    assert "96 training examples; evaluated on 12 matched and 12 mismatched examples" in lines[-1]
     assert "\n".join(lines) in told
 
     # Nothing is left to do; a zero-shot file makes the comparison anew, and only that.

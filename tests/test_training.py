@@ -4,6 +4,7 @@ The reference is written out in `by_hand`: stock BartForSequenceClassification, 
 transformers' schedule, dropout 0.
 """
 
+import contextlib
 import functools
 import json
 import logging
@@ -197,6 +198,21 @@ def test_a_training_with_the_encoder_cache_is_the_one_without(options, tmp_path,
     change = torch.cat([(expected[name] - before[name]).flatten() for name in before])
     difference = torch.cat([(found[name] - expected[name]).flatten() for name in before])
     assert difference.norm() <= tolerance * change.norm() and change.norm() > 0
+
+
+@pytest.mark.parametrize("more", [{}, {"gradient_checkpointing": True}], ids=["plain", "recomputed"])
+def test_bf16_on_a_cpu_trains_as_with_the_fused_attention_kernel(options, tmp_path, monkeypatch, more):
+    """attention_kernels keeps that kernel out of the step; the update is the same within bf16."""
+    ours = train(**{**options, **more, "bf16": True, "output_dir": tmp_path / "ours"})
+    monkeypatch.setattr("distilbart_mnli.training.attention_kernels", lambda *_: contextlib.nullcontext())
+    fused = train(**{**options, "bf16": True, "output_dir": tmp_path / "fused"})
+    losses = [[entry["loss"] for entry in t.progress.log_history] for t in (ours, fused)]
+    np.testing.assert_allclose(*losses, rtol=2e-2)
+    before = weights(Path(str(options["model_name_or_path"])))
+    found, expected = weights(ours.output_dir), weights(fused.output_dir)
+    change = torch.cat([(expected[name] - before[name]).flatten() for name in before])
+    difference = torch.cat([(found[name] - expected[name]).flatten() for name in before])
+    assert 0 < difference.norm() <= 2e-2 * change.norm()
 
 
 def test_the_second_student_of_a_teacher_does_not_run_the_encoder_at_all(options, made, tmp_path, monkeypatch):

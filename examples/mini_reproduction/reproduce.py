@@ -100,7 +100,12 @@ class Reproduction:
             words += ["--resume_from_checkpoint", "true"]
             if self.args.max_train_samples is not None:
                 words += ["--max_train_samples", str(self.args.max_train_samples)]
-        self.step(whole, *words)
+        self.step(whole, *words, *self.max_eval_samples)
+
+    @property
+    def max_eval_samples(self) -> list[str]:
+        number = self.args.max_eval_samples
+        return [] if number is None else ["--max_eval_samples", str(number)]
 
     def train(self, file: str, model: str, output: str) -> None:
         """A training and its evaluation; whole once there are results and the model card, which is written last."""
@@ -121,6 +126,7 @@ class Reproduction:
         output, zero_shot = self.folder / "tradeoffs", self.args.zero_shot
         words = ["compare_models.py", *(self.shown(self.folder / name) for name in models)]
         words += ["--data_dir", self.shown(self.args.data_dir), "--output_dir", self.shown(output)]
+        words += self.max_eval_samples
         if zero_shot:
             words += ["--zero_shot", self.shown(zero_shot)]
         settings = read_json(self.folder / SETTINGS)
@@ -166,6 +172,7 @@ class Reproduction:
             "revision": args.revision,
             "data_dir": str(args.data_dir),
             "max_train_samples": args.max_train_samples,
+            "max_eval_samples": args.max_eval_samples,
         }
         path = self.folder / SETTINGS
         before = read_json(path)
@@ -234,6 +241,7 @@ def read_arguments(argv: list[str]) -> argparse.Namespace:
     add("--output_dir", default="outputs/mini_reproduction", metavar="FOLDER", help="where everything goes")
     add("--zero_shot", metavar="FILE.jsonl", help="texts and topics for compare_models.py")
     add("--max_train_samples", type=int, metavar="N", help="the first N training examples only")
+    add("--max_eval_samples", type=int, metavar="N", help="the first N examples of each evaluation set only")
     args = parser.parse_args(argv)
     for name, what in (("bert", "a BERT's folder or Hub id"), ("data_dir", "the folder with MNLI's TSV files")):
         if not getattr(args, name):
