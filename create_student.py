@@ -15,6 +15,7 @@ import logging
 import os
 import sys
 
+from huggingface_hub.utils import logging as hub_logging
 from transformers.utils import logging as transformers_logging
 
 from distilbart_mnli.command_line import OneLineParser
@@ -75,6 +76,7 @@ def main() -> None:
     logging.getLogger("distilbart_mnli").setLevel(logging.INFO)
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
+    hub_logging.disable_propagation()  # it has a handler of its own: every line would come twice
     # A teacher stored as pytorch_model.bin would otherwise set off a background request for its conversion.
     os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
     args = read_arguments(sys.argv[1:])

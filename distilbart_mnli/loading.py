@@ -1,16 +1,14 @@
 """The model and tokenizer of a run, from a folder, the Hub, or a configuration alone; its labels and its head."""
 
 import logging
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from huggingface_hub.errors import HFValidationError, StrictDataclassError
+from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
-from safetensors import SafetensorError
 from transformers import AutoTokenizer, BartConfig, PreTrainedTokenizerBase
 
 from distilbart_mnli.arguments import Arguments
@@ -18,23 +16,11 @@ from distilbart_mnli.batching import check_tokenizer, digest_of, tokenizer_diges
 from distilbart_mnli.errors import InputError
 from distilbart_mnli.glue import Task, match_labels
 from distilbart_mnli.modeling import ShortCutBart
-from distilbart_mnli.teacher import ARCHITECTURE, load_error, teacher_card_data
+from distilbart_mnli.teacher import ARCHITECTURE, LOAD_ERRORS, load_error, read_settings, teacher_card_data
 
 logger = logging.getLogger(__name__)
 
 DROPOUTS = ("dropout", "attention_dropout", "activation_dropout", "classifier_dropout")
-# What a damaged or a foreign file makes transformers, torch and safetensors raise.
-_LOAD_ERRORS = (
-    OSError,
-    ValueError,
-    RuntimeError,
-    TypeError,
-    KeyError,
-    AttributeError,
-    pickle.UnpicklingError,
-    SafetensorError,
-    StrictDataclassError,
-)
 
 
 @dataclass(frozen=True)
@@ -57,16 +43,7 @@ def load_config(args: Arguments) -> BartConfig:
     """
     name = args.config_name or args.model_name_or_path
     assert name is not None
-    if Path(name).is_file():
-        raise InputError(f"model {name}: is a file; expected a model's folder or a Hub id")
-    if Path(name).is_dir() and not (Path(name) / "config.json").is_file():
-        raise InputError(f"model {name}: the folder has no config.json, so it holds no model")
-    try:
-        values, _ = BartConfig.get_config_dict(name, revision=args.model_revision, cache_dir=args.cache_dir)
-    except _LOAD_ERRORS as error:
-        raise load_error(name, error, "model") from error
-    if not isinstance(values, dict):
-        raise InputError(f"model {name}: config.json cannot be read: expected an object of settings")
+    values = read_settings(name, "model", revision=args.model_revision, cache_dir=args.cache_dir)
     if values.get("model_type") != "bart":
         raise InputError(
             f"model {name}: is of type {values.get('model_type')}; only BART classifiers ({ARCHITECTURE}) can be "
@@ -81,7 +58,7 @@ def load_config(args: Arguments) -> BartConfig:
         )
     try:
         config = BartConfig.from_dict(values)
-    except _LOAD_ERRORS as error:
+    except LOAD_ERRORS as error:
         raise load_error(name, error, "model") from error
     if not (config.encoder_layers and config.decoder_layers):
         raise InputError(f"model {name}: config.json must say encoder_layers and decoder_layers, at least 1 of each")
@@ -142,7 +119,7 @@ def _load_weights(args: Arguments, config: BartConfig, renew: bool) -> ShortCutB
             weights_only=True,
             trust_remote_code=False,
         )
-    except _LOAD_ERRORS as error:
+    except LOAD_ERRORS as error:
         raise load_error(name, error, "model") from error
     model, info = loaded
     missing, wrong = (
@@ -175,7 +152,7 @@ def _load_tokenizer(args: Arguments) -> PreTrainedTokenizerBase:
         found = AutoTokenizer.from_pretrained(
             name, revision=revision, cache_dir=args.cache_dir, trust_remote_code=False
         )
-    except _LOAD_ERRORS as error:
+    except LOAD_ERRORS as error:
         beside = args.model_name_or_path
         # Offline, with the Hub's name from 2020: a tokenizer beside the model is the same one.
         if _is_hub_name(name) and beside and (Path(beside) / "tokenizer.json").is_file():

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import huggingface_hub.utils.logging
 import torch
 import transformers
 
@@ -52,6 +53,7 @@ def set_up_logging(is_main: bool) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
+    huggingface_hub.utils.logging.disable_propagation()  # it has a handler of its own: every line would come twice
 
 
 def check_output_dir(args: Arguments) -> None:

@@ -86,10 +86,35 @@ LOAD_ERRORS = (
     RuntimeError,
     TypeError,
     KeyError,
+    AttributeError,
     pickle.UnpicklingError,
     SafetensorError,
     StrictDataclassError,
 )
+
+
+def read_settings(name_or_path: str, what: str = "teacher", **options: Any) -> dict[str, Any]:
+    """config.json of a model, as it stands there; nothing large is read.
+
+    Args:
+        what: how a message calls the model.
+        options: revision and cache_dir, where a model on the Hub is wanted.
+
+    Raises:
+        InputError: nothing there, or not readable.
+        HubError: the Hub refused or could not be reached.
+    """
+    if Path(name_or_path).is_file():
+        raise InputError(f"{what} {name_or_path}: is a file; expected a model's folder or a Hub id")
+    if is_local(name_or_path) and not (Path(name_or_path) / "config.json").is_file():
+        raise InputError(f"{what} {name_or_path}: the folder has no config.json, so it holds no model")
+    try:
+        values, _ = BartConfig.get_config_dict(name_or_path, **options)
+    except LOAD_ERRORS as error:
+        raise load_error(name_or_path, error, what) from error
+    if not isinstance(values, dict):
+        raise InputError(f"{what} {name_or_path}: config.json cannot be read: expected an object of settings")
+    return values
 
 
 def load_teacher_config(name_or_path: str, revision: str = "main") -> BartConfig:
@@ -99,16 +124,7 @@ def load_teacher_config(name_or_path: str, revision: str = "main") -> BartConfig
         InputError: nothing there, not readable, or a model of another kind, which is named.
         HubError: the Hub refused or could not be reached.
     """
-    if Path(name_or_path).is_file():
-        raise InputError(f"teacher {name_or_path}: is a file; expected a model's folder or a Hub id")
-    if is_local(name_or_path) and not (Path(name_or_path) / "config.json").is_file():
-        raise InputError(f"teacher {name_or_path}: the folder has no config.json, so it holds no model")
-    try:
-        values, _ = BartConfig.get_config_dict(name_or_path, revision=revision)
-    except LOAD_ERRORS as error:
-        raise load_error(name_or_path, error) from error
-    if not isinstance(values, dict):
-        raise InputError(f"teacher {name_or_path}: config.json cannot be read: expected an object of settings")
+    values = read_settings(name_or_path, revision=revision)
     kind, architectures = values.get("model_type"), values.get("architectures") or "no architecture"
     architectures = architectures if isinstance(architectures, list) else [architectures]
     if kind != "bart" or ARCHITECTURE not in architectures:

@@ -43,6 +43,7 @@ from distilbart_mnli.teacher import (  # noqa: E402
     is_local,
     load_error,
     load_tokenizer,
+    read_settings,
     teacher_card_data,
 )
 from distilbart_mnli.whole_folder import check_save_path  # noqa: E402
@@ -58,16 +59,7 @@ def load_bert_config(name_or_path: str, revision: str = "main") -> BertConfig:
         InputError: nothing there, not readable, or a model whose layers compute something else, with the reason.
         HubError: the Hub refused or could not be reached.
     """
-    if Path(name_or_path).is_file():
-        raise InputError(f"BERT {name_or_path}: is a file; expected a model's folder or a Hub id")
-    if is_local(name_or_path) and not (Path(name_or_path) / "config.json").is_file():
-        raise InputError(f"BERT {name_or_path}: the folder has no config.json, so it holds no model")
-    try:
-        values, _ = BertConfig.get_config_dict(name_or_path, revision=revision)
-    except LOAD_ERRORS as error:
-        raise load_error(name_or_path, error, "BERT") from error
-    if not isinstance(values, dict):
-        raise InputError(f"BERT {name_or_path}: config.json cannot be read: expected an object of settings")
+    values = read_settings(name_or_path, "BERT", revision=revision)
     # transformers 5 reads relative positions as absolute ones without a word, so the configuration must be asked.
     expected: tuple[tuple[str, Any, Any], ...] = (
         ("model_type", values.get("model_type"), "bert"),
