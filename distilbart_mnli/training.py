@@ -16,6 +16,7 @@ import logging
 import math
 import os
 import signal
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -110,6 +111,9 @@ class StopSignals:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "StopSignals":
+        if threading.current_thread() is not threading.main_thread():
+            # The TPU launcher runs each device in a thread, where Python allows no handlers: a signal ends the run.
+            return self
         for number in STOP_SIGNALS:
             self._before[number] = signal.signal(number, self._handle)
         return self
