@@ -67,6 +67,10 @@ def make_accelerator(args: Arguments) -> Accelerator:
     if problem:
         raise spoken_once(problem)
     device_type = choose_device_type(args, world_size)
+    if fell_back_to_cpu(args, os.environ, device_type):
+        warn_once(
+            "no GPU here: this run computes on the CPU; accelerate_configs/cpu.yaml or --use_cpu true asks for that"
+        )
     precision = choose_precision(args, device_type)
     if os.environ.get("ACCELERATE_DYNAMO_BACKEND", "no").lower() != "no":
         warn_once("the launcher's dynamo_backend is not used; --torch_compile true compiles the model")
@@ -120,6 +124,16 @@ def choose_device_type(args: Arguments, world_size: int) -> str:
     if found.type == "mps" and world_size > 1:
         return "cpu"  # Apple's GPU has no communication library; several processes can only meet on the CPU
     return found.type
+
+
+def fell_back_to_cpu(args: Arguments, environment: Mapping[str, str], device_type: str) -> bool:
+    """Whether a launcher was to start one process on a GPU, as with single_gpu.yaml, and there is none.
+
+    Several processes without a GPU are what multi_cpu.yaml asks for, in the same words as multi_gpu.yaml.
+    """
+    asked_for_cpu = args.use_cpu or _is_true(environment.get("ACCELERATE_USE_CPU"))
+    launched_alone = "ACCELERATE_MIXED_PRECISION" in environment and requested_processes(environment) == 1
+    return device_type == "cpu" and launched_alone and not asked_for_cpu
 
 
 def launch_problem(args: Arguments, environment: Mapping[str, str], gpus_here: int) -> str | None:

@@ -10,6 +10,7 @@ Outside a training they do what they do to any program.
 
 import os
 import signal
+import threading
 from typing import Any
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
@@ -25,6 +26,9 @@ class StopSignals:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "StopSignals":
+        if threading.current_thread() is not threading.main_thread():
+            # The TPU launcher runs each device in a thread, where Python allows no handlers: a signal ends the run.
+            return self
         for number in STOP_SIGNALS:
             self._before[number] = signal.signal(number, self._handle)
         return self

@@ -11,7 +11,7 @@ from accelerate.commands.config.config_args import load_config_from_file
 
 from distilbart_mnli.arguments import Arguments
 from distilbart_mnli.errors import InputError
-from distilbart_mnli.hardware import batch_plan, choose_precision, launch_problem, size_problem
+from distilbart_mnli.hardware import batch_plan, choose_precision, fell_back_to_cpu, launch_problem, size_problem
 from tests.launch import CONFIGS, environment, finish, launch, launcher, start, two_machines
 
 WORKER = "tests/hardware_worker.py"
@@ -146,6 +146,21 @@ def test_a_launch_that_is_not_what_was_asked_is_refused(options, variables, gpus
 )
 def test_a_launch_that_is_what_was_asked_is_not(options, variables, gpus):
     assert launch_problem(Arguments(**options), variables, gpus) is None
+
+
+@pytest.mark.parametrize(
+    ("options", "variables", "device", "expected"),
+    [
+        ({}, {"ACCELERATE_USE_CPU": "False"}, "cpu", True),  # single_gpu.yaml where there is no GPU
+        ({}, {"ACCELERATE_USE_CPU": "False"}, "cuda", False),
+        ({}, {"ACCELERATE_USE_CPU": "True"}, "cpu", False),  # cpu.yaml
+        ({"use_cpu": True}, {"ACCELERATE_USE_CPU": "False"}, "cpu", False),
+        ({}, {"ACCELERATE_USE_CPU": "False", "WORLD_SIZE": "2"}, "cpu", False),  # multi_cpu.yaml
+    ],
+)
+def test_a_gpu_that_was_asked_for_and_is_not_there_is_noticed(options, variables, device, expected):
+    variables = {"ACCELERATE_MIXED_PRECISION": "no", **variables}
+    assert fell_back_to_cpu(Arguments(**options), variables, device) == expected
 
 
 def test_processes_that_did_not_find_each_other_are_noticed():

@@ -10,6 +10,7 @@ import json
 import logging
 import math
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -342,6 +343,12 @@ def test_weight_decay_is_on_everything_but_biases_and_layer_norms():
     )  # and both embeddings'
     freeze(model, encoder=True, embeddings=True)
     assert not [name for name in group_parameters(model, 0.01)[1] if "encoder.layers" in name.replace("decoder", "")]
+
+
+def test_a_training_runs_in_a_thread_which_is_where_the_tpu_launcher_starts_it(options):
+    with ThreadPoolExecutor(1) as pool:
+        training = pool.submit(train, **options).result()
+    assert training.progress.step == training.total_steps > 0
 
 
 def test_nothing_left_to_train_is_refused(options, monkeypatch):

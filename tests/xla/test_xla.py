@@ -245,6 +245,45 @@ def test_stock_transformers_load_the_model_and_agree_on_every_row_of_the_evaluat
     np.testing.assert_allclose(logits_in(rows), np.stack(stock), rtol=0, atol=1e-4)
 
 
+def launched(options: dict, *flags: object) -> subprocess.CompletedProcess:
+    """The command of tpu.yaml: the launcher imports run_glue.py and calls its main in a thread."""
+    path = Path(options["output_dir"] + ".json")
+    path.write_text(json.dumps(options), encoding="utf-8")
+    return subprocess.run(
+        [
+            *(
+                sys.executable,
+                "-m",
+                "accelerate.commands.launch",
+                "--config_file",
+                ROOT / "accelerate_configs/tpu.yaml",
+            ),
+            *(ROOT / "run_glue.py", path, *map(str, flags)),
+        ],
+        env=environment(path.parent),
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+
+
+def test_the_tpu_launcher_trains(shop):
+    options = shop.options("launched", **{**RECIPE, "num_train_epochs": 1})
+    done = launched(options, "--expected_num_processes", 1)
+    assert done.returncode == 0, done.stderr
+    assert "distributed type XLA" in done.stderr
+    output = Path(options["output_dir"])
+    assert json.loads((output / "trainer_state.json").read_text())["global_step"] == STEPS
+    assert (output / "README.md").is_file()
+
+
+def test_the_tpu_launcher_ends_with_one_line_and_the_code_of_what_is_wrong(shop):
+    done = launched(shop.options("refused", **RECIPE), "--expected_num_processes", 8)
+    assert done.returncode == 2
+    assert done.stderr.count("error: expected_num_processes is 8, but this run has 1 process") == 1
+    assert "Traceback" not in done.stderr
+
+
 def test_an_encoder_cache_that_is_asked_for_is_refused(shop):
     code, error = train_here({**shop.options("cached", **RECIPE), "cache_encoder_outputs": "true"})
     assert code == 2
