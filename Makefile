@@ -1,4 +1,5 @@
 # make quickstart   the main job at toy size: data, teacher, students, fine-tuning, a table (no downloads of models or data)
+# make mini-reproduction BERT=... DATA_DIR=...   a real teacher and its four students on MNLI (examples/mini_reproduction/)
 # make test         the tests
 # make lint         ruff and mypy
 # make test-xla     the training on XLA, on the CPU; tells how many graphs were compiled
@@ -11,7 +12,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 export PYTHONPATH := $(CURDIR)
 
-.PHONY: quickstart test lint stress gpu-check test-xla clean
+.PHONY: quickstart mini-reproduction test lint stress gpu-check test-xla clean
 
 # One stamp a requirements file: a changed pin is installed, an unchanged one costs nothing.
 $(VENV)/.installed: requirements.txt
@@ -26,6 +27,14 @@ $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
 
 quickstart: $(VENV)/.installed
 	$(BIN)/python examples/quickstart/quickstart.py
+
+# Optional: REVISION, ZERO_SHOT=topics.jsonl, OUTPUT_DIR, MAX_TRAIN_SAMPLES.
+OUTPUT_DIR ?= outputs/mini_reproduction
+mini-reproduction: $(VENV)/.installed
+	@$(BIN)/python examples/mini_reproduction/reproduce.py --bert "$(BERT)" --data_dir "$(DATA_DIR)" \
+		--output_dir "$(OUTPUT_DIR)" $(if $(REVISION),--revision "$(REVISION)") \
+		$(if $(ZERO_SHOT),--zero_shot "$(ZERO_SHOT)") \
+		$(if $(MAX_TRAIN_SAMPLES),--max_train_samples "$(MAX_TRAIN_SAMPLES)")
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -14,20 +14,13 @@ import difflib
 import logging
 import os
 import sys
-from typing import NoReturn
 
 from transformers.utils import logging as transformers_logging
 
-from distilbart_mnli.errors import InputError, run_command
+from distilbart_mnli.command_line import OneLineParser
+from distilbart_mnli.errors import run_command
 from distilbart_mnli.layers import show_layers
 from distilbart_mnli.student import create_student
-
-
-class OneLineParser(argparse.ArgumentParser):
-    """argparse, with one line for a mistake instead of the usage of every option."""
-
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"command line: {message}; see {self.prog} --help")
 
 
 def whole_number(text: str) -> int:
@@ -43,12 +36,7 @@ def layer_ids(text: str) -> list[int]:
 
 
 def make_parser() -> OneLineParser:
-    parser = OneLineParser(
-        prog="create_student.py",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = OneLineParser(prog="create_student.py", description=__doc__)
     add = parser.add_argument
     add("--teacher_model_name_or_path", required=True, metavar="FOLDER_OR_HUB_ID", help="a BART classifier")
     add("--save_path", required=True, metavar="FOLDER", help="where the student goes: a new or an empty folder")

@@ -10,31 +10,18 @@ file is checked. Tabs and line breaks inside a text become spaces, and are count
 Exit codes: 0 done; 1 the disk failed, or the data is not GLUE's; 2 bad input; 3 the Hub refused or cannot be reached.
 """
 
-import argparse
 import sys
 from pathlib import Path
-from typing import NoReturn
 
-from distilbart_mnli.errors import InputError, run_command
+from distilbart_mnli.command_line import OneLineParser
+from distilbart_mnli.errors import run_command
 from distilbart_mnli.glue import TASKS
 from distilbart_mnli.glue_download import download, select_tasks
 
 
-class OneLineParser(argparse.ArgumentParser):
-    """argparse, with one line for a mistake instead of the usage of every option."""
-
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"command line: {message}; see {self.prog} --help")
-
-
 def main() -> None:
     folders = ", ".join(dict.fromkeys(task.folder for task in TASKS.values()))
-    parser = OneLineParser(
-        prog="download_glue_data.py",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = OneLineParser(prog="download_glue_data.py", description=__doc__)
     parser.add_argument("--data_dir", type=Path, default=Path("glue_data"), help="default: glue_data")
     parser.add_argument("--tasks", nargs="+", default=["all"], metavar="TASK", help=f"{folders}, or all (default)")
     parser.add_argument("--cache_dir", help="where the datasets library keeps downloads (default: its own cache)")

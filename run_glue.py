@@ -13,12 +13,14 @@ import logging
 import os
 import sys
 
+from distilbart_mnli.errors import run_command
+
 # Tokenisation runs on all cores in threads of its own; the library warns where a fork could meet them.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 
 
-def main(*_: object) -> None:
-    """Read the arguments, run the stages. (The TPU launcher calls this itself, with an argument or without.)"""
+def run_stages() -> None:
+    """Read the arguments, run the stages."""
     # Reading the arguments has something to say already (names of 2020, the launch); stages.py refines this.
     level = logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
@@ -30,7 +32,12 @@ def main(*_: object) -> None:
     run(args)
 
 
-if __name__ == "__main__":
-    from distilbart_mnli.errors import run_command
+def main(*_: object) -> None:
+    """The command. The TPU launcher imports this file and calls it in every process, with an argument or without."""
+    code = run_command(run_stages)
+    if code:
+        sys.exit(code)
 
-    sys.exit(run_command(main))
+
+if __name__ == "__main__":
+    main()

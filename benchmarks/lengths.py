@@ -9,6 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from distilbart_mnli.errors import InputError
+from distilbart_mnli.teacher import load_error
+
 MAX_LENGTH = 128
 FIRST = 6
 # Rows with 6, 7, 8, ... 128 tokens; the last entry holds the longer ones as well.
@@ -30,13 +33,23 @@ def mnli_lengths(rows: int, seed: int = 0) -> np.ndarray:
 
 
 def measured_lengths(tsv: Path, tokenizer_name_or_path: str) -> np.ndarray:
-    """int64 [rows]: tokens of every pair (columns sentence1, sentence2) of a GLUE file, cut at 128."""
+    """int64 [rows]: tokens of every pair (columns sentence1, sentence2) of a GLUE file, cut at 128.
+
+    Raises:
+        InputError: the file or the tokenizer cannot be read, or a column is missing.
+    """
     from transformers import AutoTokenizer
 
-    head, *rows = tsv.read_text(encoding="utf-8").rstrip("\n").split("\n")
-    first, second = (head.rstrip("\r").split("\t").index(name) for name in ("sentence1", "sentence2"))
+    try:
+        head, *rows = tsv.read_text(encoding="utf-8").rstrip("\n").split("\n")
+        first, second = (head.rstrip("\r").split("\t").index(name) for name in ("sentence1", "sentence2"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"--lengths_from {tsv}: no TSV file with sentence1 and sentence2: {error}") from None
     cells = [row.rstrip("\r").split("\t") for row in rows if row]
-    tokenizer = AutoTokenizer.from_pretrained(tokenizer_name_or_path)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(tokenizer_name_or_path)
+    except (OSError, ValueError) as error:
+        raise load_error(tokenizer_name_or_path, error, "--lengths_from tokenizer") from None
     texts = ([row[first] for row in cells], [row[second] for row in cells])
     ids = tokenizer(*texts, truncation=True, max_length=MAX_LENGTH)["input_ids"]
     return np.array([len(row) for row in ids], dtype=np.int64)

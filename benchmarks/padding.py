@@ -9,13 +9,16 @@ epochs. Nothing is trained; it takes seconds.
 
 import argparse
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.lengths import MAX_LENGTH, draw, measured_lengths, mnli_lengths
+from benchmarks.options import check_options
 from distilbart_mnli.batching import XLA_BUCKETS, Padding, epoch_order, micro_batches, padding_efficiency
+from distilbart_mnli.errors import run_command
 
 TARGETS = {"grouped, unrounded": 0.95, "grouped, rounded to 8": 0.88}
 
@@ -72,6 +75,7 @@ def main(arguments: list[str] | None = None) -> dict[str, list[float]]:
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--output", type=Path, help="JSON file")
     options = parser.parse_args(arguments)
+    check_options(options)
     if options.lengths_from:
         lengths = draw(measured_lengths(Path(options.lengths_from[0]), options.lengths_from[1]), options.rows)
     else:
@@ -88,4 +92,4 @@ def main(arguments: list[str] | None = None) -> dict[str, list[float]]:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(main))

@@ -46,8 +46,10 @@ import transformers
 
 from benchmarks.arithmetic import published_limit
 from benchmarks.lengths import draw, measured_lengths, mnli_lengths, random_pairs
+from benchmarks.options import check_options
 from benchmarks.references import save_random_student
 from benchmarks.variants import NAMES, SIZES, Ours, Recipe, Variant, make_split, make_variant, student_config
+from distilbart_mnli.errors import run_command
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 EPOCH_STEPS = 50  # as many as are sorted together (batching.RUN_STEPS)
@@ -71,6 +73,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--reference_steps", type=int, default=1, help="optimizer steps in a slice of (a), (b)")
     parser.add_argument("--slice_seconds", type=float, default=1.0, help="a shorter slice is repeated")
     parser.add_argument("--lengths_from", nargs=2, metavar=("TSV", "TOKENIZER"))
+    parser.add_argument("--torch_compile", action="store_true", help="(c) and (d) only")
     parser.add_argument("--no_memory", action="store_true", help="leave the peak of memory out")
     parser.add_argument("--output", type=Path, help="JSON file")
     parser.add_argument("--memory_of", choices=NAMES, help=argparse.SUPPRESS)  # the child's task
@@ -100,6 +103,7 @@ def make_recipe(options: argparse.Namespace, layers: int, folder: Path, longest:
         longest=longest,
         student=student,
         folder=folder,
+        torch_compile=options.torch_compile,
     )
 
 
@@ -299,6 +303,7 @@ def show(result: dict[str, Any]) -> None:
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
     options = parse(arguments)
+    check_options(options)
     torch.set_num_threads(options.threads)
     torch.set_float32_matmul_precision("high")  # TensorFloat-32 on a GPU, for all variants; nothing on a CPU
     transformers.logging.set_verbosity_error()
@@ -331,4 +336,4 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(main))

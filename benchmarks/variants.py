@@ -21,7 +21,7 @@ from transformers import BartConfig, PreTrainedTokenizerFast
 from transformers.modeling_outputs import BaseModelOutput
 
 from benchmarks import arithmetic, references
-from distilbart_mnli import encoder_cache
+from distilbart_mnli import encoder_cache_build
 from distilbart_mnli.arguments import Arguments
 from distilbart_mnli.batching import (
     Collator,
@@ -92,6 +92,7 @@ class Recipe:
     longest: bool  # the longest steps instead of typical ones: for the peak of memory
     student: Path  # a saved model
     folder: Path  # for encoder caches
+    torch_compile: bool = False  # (c) and (d) only
 
     @property
     def effective(self) -> int:
@@ -252,6 +253,7 @@ def make_training(recipe: Recipe, split: TokenizedSplit) -> Slice:
         use_cpu=recipe.device == "cpu",
         fp16=False,
         bf16=recipe.dtype == torch.bfloat16,
+        torch_compile=recipe.torch_compile,
         cache_encoder_outputs="true",
         encoder_cache_dir=str(recipe.folder / "encoder"),
     )
@@ -293,8 +295,8 @@ class Ours(Variant):
         self.training = make_training(recipe, self.split)
         assert self.training.context.padding == padding
         if name == "c":
-            batches = encoder_cache.encoder_batches(
-                self.split.lengths, encoder_cache.BATCH_TOKENS[self.training.model.device.type]
+            batches = encoder_cache_build.encoder_batches(
+                self.split.lengths, encoder_cache_build.BATCH_TOKENS[self.training.model.device.type]
             )
             encoded = [(len(rows), int(self.split.lengths[rows].max())) for rows in batches]
             self.executed += arithmetic.encoder(recipe.config, encoded)
@@ -308,7 +310,7 @@ class Ours(Variant):
         """As in an epoch that finds no cache."""
         context, folder = self.training.context, self.recipe.folder / "built"
         shutil.rmtree(folder, ignore_errors=True)
-        self.training.states = encoder_cache.build_cache(
+        self.training.states = encoder_cache_build.build_cache(
             context.model, self.split, folder, context.compute_dtype, context.accelerator.autocast
         )
 

@@ -34,8 +34,10 @@ from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 from benchmarks.lengths import draw, measured_lengths, mnli_lengths
+from benchmarks.options import check_options
 from benchmarks.references import save_random_student
 from benchmarks.variants import SIZES, student_config
+from distilbart_mnli.errors import InputError, RunError, run_command
 
 ROOT = Path(__file__).resolve().parent.parent
 MNLI_ROWS, MNLI_EVALUATION_ROWS = 392_702, 9_815 + 9_832
@@ -115,13 +117,14 @@ def run(command: list[str], environment: dict[str, str], log: list[str] | None =
     """Seconds of a process, from start to end; what it wrote to stderr is appended to `log`.
 
     Raises:
-        SystemExit: it failed; what it wrote is shown.
+        RunError: it failed; what it wrote is shown.
     """
     started = time.perf_counter()
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     seconds = time.perf_counter() - started
     if done.returncode != 0:
-        raise SystemExit(f"{' '.join(command)}\nended with {done.returncode}\n{done.stdout}\n{done.stderr}")
+        print(f"{done.stdout}\n{done.stderr}", file=sys.stderr)
+        raise RunError(f"{' '.join(command)} ended with {done.returncode}")
     if log is not None:
         log.append(done.stderr)
     return seconds
@@ -274,9 +277,10 @@ def show(options: argparse.Namespace, report: dict[str, Any]) -> None:
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
     options = parse(arguments)
+    check_options(options)
     step_rows = options.batch_size * options.gradient_accumulation_steps
     if options.examples <= step_rows:
-        raise SystemExit(f"--examples {options.examples}: expected more than one optimizer step's rows ({step_rows})")
+        raise InputError(f"--examples {options.examples}: expected more than one optimizer step's rows ({step_rows})")
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     with tempfile.TemporaryDirectory(prefix="whole_table_") as name:
@@ -295,4 +299,4 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(main))

@@ -331,7 +331,7 @@ def citation(facts: Facts) -> str:
     if facts.teacher:
         keys = ["distilbart-mnli", "distillation", *keys]
     if facts.is_glue_data and facts.task:
-        keys += ["mnli"] if facts.task.folder == "MNLI" else ["glue"]
+        keys.append(facts.task.citation)
     if facts.is_nli:
         keys += ["zero-shot"]
     return "## Citation\n\n```bibtex\n" + "\n\n".join(CITATIONS[key] for key in keys) + "\n```"

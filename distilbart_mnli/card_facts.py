@@ -9,7 +9,6 @@ A fact that is not known is None and the card leaves its line out; nothing is gu
 import json
 import math
 import re
-import shlex
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any, TypeGuard
 from distilbart_mnli.errors import InputError
 from distilbart_mnli.glue import HUB_DATASET
 from distilbart_mnli.glue_tasks import TASKS, Source, Task
+from distilbart_mnli.public_text import last_part
 
 # Key in all_results.json without eval_ -> (name for a reader, id on hf.co/metrics, shown in percent)
 METRIC_NAMES = {
@@ -38,6 +38,7 @@ REPORTED_2020 = {
     9: ("89.56", "89.52"),
 }
 TEACHER_2020 = "facebook/bart-large-mnli"
+SETS_2020 = TASKS["mnli"].evaluation
 REPORTED_2020_TEACHER = ("89.9", "90.01")
 
 
@@ -97,9 +98,8 @@ class Facts:
         return [str(names[key]) for key in sorted(names, key=int)]
 
     def label_id(self, start: str) -> int | None:
-        """Id of the one label whose name starts with `start`, as the zero-shot pipeline looks for it."""
-        found = [index for index, label in enumerate(self.labels) if label.lower().startswith(start)]
-        return found[0] if len(found) == 1 else None
+        """Id of the model's label whose name starts with `start`, as the zero-shot pipeline looks for it."""
+        return _label_id(self.labels, start)
 
     @property
     def is_nli(self) -> bool:
@@ -107,9 +107,8 @@ class Facts:
 
         A folder without a model goes by its task.
         """
-        if not self.labels:
-            return self.task is not None and self.task.folder in ("MNLI", "AX")
-        return len(self.labels) == 3 and None not in (self.label_id("entail"), self.label_id("contradict"))
+        labels = self.labels or list(self.task.label_names if self.task else ())
+        return len(labels) == 3 and None not in (_label_id(labels, "entail"), _label_id(labels, "contradict"))
 
     @property
     def teacher(self) -> str | None:
@@ -247,9 +246,7 @@ class Facts:
 
     @property
     def _comparable_with_2020(self) -> bool:
-        return self.is_glue_data and any(
-            score.source and score.source.name in ("mnli", "mnli-mm") for score in self.scores
-        )
+        return self.is_glue_data and any(score.source in SETS_2020 for score in self.scores)
 
 
 def read_facts(output_dir: Path, hub_model_id: str | None = None) -> Facts:
@@ -299,6 +296,12 @@ def _read_results(path: Path) -> dict[str, float]:
     return results
 
 
+def _label_id(labels: list[str], start: str) -> int | None:
+    """Position of the one label whose name starts with `start`; None: there is none, or more than one."""
+    found = [index for index, label in enumerate(labels) if label.lower().startswith(start)]
+    return found[0] if len(found) == 1 else None
+
+
 def _suffix(set_name: str) -> str:
     return "_mm" if set_name.endswith("-mm") else ""
 
@@ -308,53 +311,13 @@ def is_number(value: Any) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Nothing in a card tells where files lay on one machine.
-
-_START = r"(?:file:/+|~[\w.-]*[\\/]|[A-Za-z]:[\\/]|\\\\|\.{0,2}/(?!/))"
-# </s> and the like are tokens or HTML, no paths; </home/ada/x> is one.
-_LOCAL_PATH = re.compile(r"(?<![\w./\\-])(?!(?<=<)/[\w|-]+>)" + _START + r"[^\s'\"`,;)\]}<>]+")
-_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{8,}")
-
-
 def is_hub_id(name: str) -> bool:
     """Whether `name` has the form of a model's id on the Hub, "organisation/model"."""
     return re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", name) is not None
-
-
-def without_paths(text: str) -> str:
-    """`text` with each local path reduced to its last part: absolute, from the home folder, or with a leading dot."""
-    return _LOCAL_PATH.sub(lambda match: _last_part(match.group()), text)
-
-
-def public_command(command: str) -> str:
-    """A command line to publish: paths of one machine reduced to their last parts, tokens left out."""
-    try:
-        words = shlex.split(command)
-    except ValueError:  # an unclosed quote: not one of ours, but it is text all the same
-        return _TOKEN.sub("hf_...", without_paths(command))
-    kept: list[str] = []
-    for word in words:
-        option, equals, value = word.partition("=")
-        is_option = option.startswith("-") and bool(equals)
-        if kept and kept[-1].replace("-", "_") == "__hub_token":
-            kept.pop()
-            continue
-        if option.replace("-", "_") == "__hub_token" and equals:
-            continue
-        start, value = (option + "=", value) if is_option else ("", word)
-        if re.match(_START + "|/", value):  # the whole word, spaces included
-            value = _last_part(value)
-        kept.append(_TOKEN.sub("hf_...", start + without_paths(value)))
-    return shlex.join(kept)
-
-
-def _last_part(path: str) -> str:
-    return re.split(r"[\\/]", path.rstrip("\\/"))[-1] or "."
 
 
 def _name(value: Any) -> str | None:
     if not value:
         return None
     # A relative path of two parts looks like an id; where the folder exists it is that.
-    return str(value) if is_hub_id(str(value)) and not Path(value).exists() else _last_part(str(value))
+    return str(value) if is_hub_id(str(value)) and not Path(value).exists() else last_part(str(value))

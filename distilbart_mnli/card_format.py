@@ -4,7 +4,8 @@ from collections.abc import Iterable, Sequence
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
-from distilbart_mnli.card_facts import METRIC_NAMES, Facts, Score, is_hub_id, without_paths
+from distilbart_mnli.card_facts import METRIC_NAMES, Facts, Score, is_hub_id
+from distilbart_mnli.public_text import without_paths
 
 
 def percent(fraction: float) -> str:

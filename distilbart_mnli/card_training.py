@@ -4,8 +4,9 @@ import shlex
 from collections.abc import Callable
 from typing import Any
 
-from distilbart_mnli.card_facts import Facts, is_number, public_command
+from distilbart_mnli.card_facts import Facts, is_number
 from distilbart_mnli.card_format import cell, data_name, number, option, plural, table
+from distilbart_mnli.public_text import public_command
 
 
 def training(facts: Facts, picture: str | None) -> str:

@@ -19,7 +19,6 @@ import hashlib
 import json
 import logging
 import math
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterable
@@ -27,42 +26,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors.torch
-import torch
-import torch.distributed as dist
-from accelerate.utils import is_torch_xla_available
 from safetensors import SafetensorError
-from safetensors.torch import save_file
-from torch import nn
 
-from distilbart_mnli import xla
 from distilbart_mnli.batching import digest_of
 from distilbart_mnli.errors import InputError, RunError
+from distilbart_mnli.files import TEMPORARY, sync
 
 logger = logging.getLogger(__name__)
 
 NAME = re.compile(r"checkpoint-(\d+)")
 MANIFEST = "manifest.json"
 STATE = "trainer_state.json"
-TEMPORARY = ".writing-"
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Writing whole
-
-
-def sync_folder(folder: Path) -> None:
-    """fsync a folder's own entries, so that a rename in it survives a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _sync_file(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
 
 
 def _sha256(path: Path) -> str:
@@ -91,8 +69,8 @@ def write_whole(final: Path, write: Callable[[Path], None], what: str, safe: str
         }
         (temporary / MANIFEST).write_text(json.dumps(sums, indent=1), encoding="utf-8")
         for path in [*files, temporary / MANIFEST]:
-            _sync_file(path)
-        sync_folder(temporary)
+            sync(path)
+        sync(temporary)
         if final.exists():
             # A folder cannot be renamed over another one: move the old one aside first. Killed in between, neither
             # name is there and the checkpoint before this one counts.
@@ -103,7 +81,7 @@ def write_whole(final: Path, write: Callable[[Path], None], what: str, safe: str
             shutil.rmtree(aside)
         else:
             temporary.rename(final)
-        sync_folder(final.parent)
+        sync(final.parent)
     except Exception as error:
         shutil.rmtree(temporary, ignore_errors=True)
         # tokenizers reports the disk's errors with a bare Exception: "No space left on device (os error 28)".
@@ -111,18 +89,6 @@ def write_whole(final: Path, write: Callable[[Path], None], what: str, safe: str
             raise
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise RunError(f"{what} could not be written to {final.parent}: {reason}; {safe}") from None
-
-
-def write_text_whole(path: Path, text: str) -> None:
-    """Replace one file in one step. Raises RunError when the disk refuses."""
-    temporary = path.with_name(TEMPORARY + path.name)
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        _sync_file(temporary)
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise RunError(f"{path} could not be written: {error.strerror}; the model in its folder is whole") from None
 
 
 def remove_leftovers(output_dir: Path) -> None:
@@ -185,18 +151,6 @@ def read_resumable(checkpoint: Path) -> dict[str, Any]:
         except ValueError as error:
             raise ValueError(f"its best checkpoint so far, {best}, is not: {error}") from None
     return state
-
-
-def load_file(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a safetensors file.
-
-    Raises:
-        InputError: it is something else, although the manifest says that it should be.
-    """
-    try:
-        return safetensors.torch.load_file(path)
-    except SafetensorError as error:
-        raise InputError(f"{path} holds no tensors ({error}); remove its folder, or resume from another one") from None
 
 
 def _best_of(state: dict[str, Any]) -> str | None:
@@ -274,7 +228,7 @@ def rotate(output_dir: Path, keep_last: int | None, keep: Iterable[Path], foreig
     if keep_last is None:
         return
     removable = [path for path in own if path.resolve() not in kept]
-    for path in removable[: max(0, len(own) - max(keep_last, len(kept)))]:
+    for path in removable[: max(0, len(own) - keep_last)]:
         _remove(path)
 
 
@@ -300,80 +254,6 @@ def _age(checkpoint: Path) -> tuple[float, int]:
     match = NAME.fullmatch(checkpoint.name)
     started = _resume_of(checkpoint).get("run_started", math.inf)  # damaged: reported first, then passed over
     return (started if isinstance(started, int | float) else math.inf, int(match[1]) if match else 0)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Optimizer and random states as tensors by name
-
-
-def save_optimizer(optimizer: torch.optim.Optimizer, names: list[str], path: Path) -> list[dict[str, Any]]:
-    """Write the moments to `path`; returns the parameter groups' numbers, for the JSON beside it.
-
-    Args:
-        names: the parameters' names, in the order of the optimizer's groups.
-    """
-    state = optimizer.state_dict()
-    tensors = {
-        f"{names[index]}/{key}": value.detach().cpu().contiguous()
-        for index, entry in state["state"].items()
-        for key, value in entry.items()
-    }
-    save_file(tensors, path)
-    return [
-        {key: value for key, value in group.items() if isinstance(value, int | float | bool | str | list | tuple)}
-        for group in state["param_groups"]
-    ]
-
-
-def load_optimizer(
-    optimizer: torch.optim.Optimizer, names: list[str], tensors: dict[str, torch.Tensor], groups: list[dict[str, Any]]
-) -> None:
-    """Undo save_optimizer. `tensors`: what its file holds."""
-    position = {name: index for index, name in enumerate(names)}
-    state: dict[int, dict[str, torch.Tensor]] = {}
-    for key, value in tensors.items():
-        name, _, kind = key.rpartition("/")
-        state.setdefault(position[name], {})[kind] = value
-    current = optimizer.state_dict()["param_groups"]
-    merged = [{**now, **then, "params": now["params"]} for now, then in zip(current, groups, strict=True)]
-    for group in merged:
-        group["betas"] = tuple(group["betas"])
-    optimizer.load_state_dict({"state": state, "param_groups": merged})
-
-
-def random_state() -> dict[str, torch.Tensor]:
-    """The generators that dropout draws from on this process, as byte tensors (XLA's is a number)."""
-    states = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        states["cuda"] = torch.cuda.get_rng_state()
-    if is_torch_xla_available():
-        states["xla"] = xla.random_state()
-    return states
-
-
-def set_random_state(states: dict[str, torch.Tensor]) -> None:
-    """Undo random_state."""
-    torch.set_rng_state(states["cpu"])
-    if "cuda" in states:
-        torch.cuda.set_rng_state(states["cuda"])
-    if is_torch_xla_available() and "xla" in states:
-        xla.set_random_state(states["xla"])
-
-
-def save_random_states(states: list[dict[str, torch.Tensor]], path: Path) -> None:
-    """Write every process's generators."""
-    save_file({f"{process}/{kind}": t for process, kinds in enumerate(states) for kind, t in kinds.items()}, path)
-
-
-def load_random_states(path: Path) -> list[dict[str, torch.Tensor]]:
-    """Undo save_random_states."""
-    states: list[dict[str, torch.Tensor]] = []
-    for key, tensor in sorted(load_file(path).items(), key=lambda item: int(item[0].split("/")[0])):
-        process, _, kind = key.partition("/")
-        while len(states) <= int(process):
-            states.append({})
-        states[int(process)][kind] = tensor
-    return states
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -406,35 +286,3 @@ def plain_state(state: dict[str, Any]) -> dict[str, Any]:
             continue
     plain.pop("lr_lambdas", None)
     return plain
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Weights
-
-
-def load_weights(model: nn.Module, checkpoint: Path) -> None:
-    """Copy a checkpoint's weights into `model`, in place, so that an optimizer keeps its parameters."""
-    tensors = load_file(checkpoint / "model.safetensors")
-    state = model.state_dict(keep_vars=True)  # the parameters themselves: a shared one is one object, on any device
-    with torch.no_grad():
-        for name, tensor in tensors.items():
-            state[name].copy_(tensor)
-    # A shared tensor is saved under one of its names; writing it there wrote the others.
-    missing = {id(t) for t in state.values()} - {id(state[name]) for name in tensors}
-    if missing:
-        raise RunError(f"{checkpoint}: {len(missing)} tensors of the model are not in model.safetensors")
-
-
-def broadcast_weights(model: nn.Module) -> None:
-    """Give every process the first one's weights."""
-    if not dist.is_initialized() or dist.get_world_size() == 1:
-        return
-    for tensor in {t.data_ptr(): t for t in model.state_dict().values()}.values():
-        dist.broadcast(tensor, 0)
-
-
-def check_same_weights(model: nn.Module, gather_objects: Callable[[object], list]) -> None:
-    """Raises RunError if a process has other weights than the first one."""
-    sums = gather_objects([float(t.double().sum()) for t in model.state_dict().values()])
-    if any(other != sums[0] for other in sums):
-        raise RunError("the processes have different weights after resuming; this is a fault of the training loop")

@@ -3,11 +3,10 @@
 import contextlib
 import dataclasses
 import datetime
-import itertools
 import json
 import logging
-import os
 import shlex
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -23,10 +22,9 @@ import transformers
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
 
-from distilbart_mnli import encoder_cache, xla
+from distilbart_mnli import encoder_cache, encoder_cache_build, xla
 from distilbart_mnli.arguments import Arguments
 from distilbart_mnli.batching import XLA_BUCKETS, Collator, Padding, TokenizedSplit, tokenize
-from distilbart_mnli.card_facts import public_command
 from distilbart_mnli.errors import CommandError, InputError
 from distilbart_mnli.evaluation import Processes, evaluate_logits, predict_logits
 from distilbart_mnli.glue import Split, Task
@@ -34,6 +32,7 @@ from distilbart_mnli.hardware import BatchPlan, describe
 from distilbart_mnli.loading import Loaded, input_digest, model_digest
 from distilbart_mnli.modeling import ShortCutBart, count_parameters, to_stock
 from distilbart_mnli.processes import gather_objects, raise_together, ranks_sharing
+from distilbart_mnli.public_text import command_line, public_command
 
 if TYPE_CHECKING:
     from distilbart_mnli.training import Training
@@ -152,7 +151,12 @@ class Context:
         args, model = self.args, self.model
         constant = model.encoder_is_constant or not args.do_train
         wanted = args.cache_encoder_outputs if forced is None else str(forced).lower()
-        if wanted == "false" or not constant or self.fill:
+        if wanted == "false" or not constant:
+            return None
+        if self.on_xla:
+            if wanted == "true":
+                raise_together(InputError("cache_encoder_outputs is true, but XLA has no encoder cache; take auto"))
+            logger.info("encoder cache: none for %s: XLA has none", split.name)
             return None
         folder = Path(args.encoder_cache_dir) if args.encoder_cache_dir else encoder_cache.default_folder()
         if self._encoder_digest is None:
@@ -169,15 +173,22 @@ class Context:
         )
         reasons = [other for other in gather_objects(reason) if other]
         if reasons and wanted == "true":
-            raise InputError(f"cache_encoder_outputs is true, but {reasons[0]}; see also encoder_cache_dir")
+            raise_together(InputError(f"cache_encoder_outputs is true, but {reasons[0]}; see also encoder_cache_dir"))
         if reasons:
             logger.info("encoder cache: none for %s: %s", split.name, reasons[0])
             return None
         sharing = ranks_sharing(folder)
-        builders = encoder_cache.Builders(len(sharing), sharing.index(self.accelerator.process_index), together)
-        logger.info("encoder cache: %s, %.2f GB in %s", split.name, size / 1e9, folder / key)
+        builders = encoder_cache_build.Builders(len(sharing), sharing.index(self.accelerator.process_index), together)
+        free = shutil.disk_usage(folder).free / 1e9
+        logger.info(
+            "encoder cache: %s needs %.2f GB (%.1f GB are free); building %s",
+            split.name,
+            size / 1e9,
+            free,
+            folder / key,
+        )
         started = time.monotonic()
-        cache = encoder_cache.build_cache(
+        cache = encoder_cache_build.build_cache(
             model,
             split,
             folder / key,
@@ -301,26 +312,3 @@ class Context:
         """On XLA, run what was recorded; elsewhere nothing waits."""
         if self.on_xla:
             xla.sync()
-
-
-def command_line() -> str:
-    """How this process was started, as a shell reads it, with the launcher's usual command in front.
-
-    Without a token: this is printed, and written to files.
-    """
-    launched = "LOCAL_RANK" in os.environ or "ACCELERATE_MIXED_PRECISION" in os.environ
-    words = [Path(sys.argv[0]).name]
-    for before, word in itertools.pairwise(sys.argv):
-        if "__hub_token" not in (before.replace("-", "_"), word.partition("=")[0].replace("-", "_")):
-            words.append(word)
-    return ("accelerate launch " if launched else "python ") + shlex.join(words)
-
-
-def shown_path(text: str) -> str:
-    """A path of this machine as its last part; anything else as it is.
-
-    A folder that is there is a path, however much its name looks like one on the Hub: models/student.
-    """
-    if len(text) > 1 and (text.startswith(("/", "~", "../")) or Path(text).is_dir()):
-        return Path(text).name
-    return text

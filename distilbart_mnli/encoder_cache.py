@@ -15,13 +15,11 @@ Nothing of it is a path, so a moved folder still hits.
     <key>/crc.bin      uint32 [rows], CRC-32 of every row's bytes, taken before they were written
     <key>/meta.json    sizes and origin; present in a whole cache only
 
-While it is built it is `<key>.partial` with one byte a batch in done.bin, so a killed build goes on where it was; the
-rename comes last. Batches are cut independently of the number of processes, so their bits do not depend on it.
+While it is built (encoder_cache_build.py) the folder is `<key>.partial`, and `<key>.lock` is locked.
 """
 
 import argparse
 import contextlib
-import datetime
 import fcntl
 import json
 import logging
@@ -32,28 +30,23 @@ import sys
 import time
 import warnings
 import zlib
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import transformers
-from tqdm import tqdm
 
 from distilbart_mnli.batching import TokenizedSplit, digest_of
-from distilbart_mnli.errors import InputError, RunError, run_command
+from distilbart_mnli.errors import InputError, run_command
 from distilbart_mnli.modeling import ShortCutBart
 
 logger = logging.getLogger(__name__)
 
 VERSION = 1
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-# Padded tokens of one encoder batch: enough to fill the device, little enough for its activations.
-BATCH_TOKENS = {"cpu": 4096, "cuda": 65536}
-FLUSH_SECONDS = 20.0  # at most so much of a killed build is done again
+WIDTHS = {4: np.float32, 2: np.uint16}  # bytes of a number -> numpy's type for the file; numpy has no bfloat16
 CHECK_ROWS = 1024  # rows whose CRC is checked when a cache is opened, spread over the whole file
 FREE_DISK_SHARE = 0.8
 
@@ -109,7 +102,7 @@ class EncoderCache:
             if found != expected:
                 raise ValueError(f"{name} has {found} bytes instead of {expected}")
         self._bytes = np.memmap(folder / "states.bin", np.uint8, "r")
-        width = {4: np.float32, 2: np.uint16}[DTYPES[self.dtype].itemsize]
+        width = WIDTHS[DTYPES[self.dtype].itemsize]
         with warnings.catch_warnings():
             # "not writable": it is only ever read.
             warnings.simplefilter("ignore", UserWarning)
@@ -134,6 +127,17 @@ class EncoderCache:
         return states.masked_fill_(torch.from_numpy(~real)[:, :, None], 0)
 
 
+def open_cache(folder: Path, split: TokenizedSplit) -> EncoderCache | None:
+    """The cache in `folder` if it is whole; None, with a warning if something that is not whole is there."""
+    if not folder.exists():
+        return None
+    try:
+        return EncoderCache(folder, split)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        logger.warning("encoder cache %s is damaged (%s): it is built again", folder.name, error)
+        return None
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Whether
 
@@ -153,7 +157,7 @@ def refuse_reason(size: int, folder: Path, max_gb: float, passes: float) -> str 
         return f"{folder.parent} cannot be made: {error.strerror}"
     if not os.access(folder.parent, os.W_OK | os.X_OK):
         return f"{folder.parent} is not writable"
-    free = shutil.disk_usage(folder.parent).free + folder_bytes(folder) + folder_bytes(_partial(folder))
+    free = shutil.disk_usage(folder.parent).free + folder_bytes(folder) + folder_bytes(partial_folder(folder))
     needed = f"it needs {size / 1e9:.2f} GB"
     if size > max_gb * 1e9:
         return f"{needed}, encoder_cache_max_gb is {max_gb:g}"
@@ -167,45 +171,20 @@ def folder_bytes(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.iterdir()) if folder.is_dir() else 0
 
 
-def _partial(folder: Path) -> Path:
+# ---------------------------------------------------------------------------------------------------------------------
+# Places and locks
+
+
+def partial_folder(folder: Path) -> Path:
     return folder.with_name(folder.name + ".partial")
 
 
-def _lock_file(folder: Path) -> Path:
+def lock_file(folder: Path) -> Path:
     return folder.with_name(folder.name + ".lock")
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Building
-
-
-@dataclass(frozen=True)
-class Builders:
-    """The processes that build one cache together: those that see its folder.
-
-    `together` is the context of one phase: it ends when every process of the run is through, and raises on all of
-    them if one failed, so that a full disk on one machine leaves none waiting.
-    """
-
-    count: int = 1
-    index: int = 0
-    together: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext
-
-
-def encoder_batches(lengths: np.ndarray, batch_tokens: int) -> list[np.ndarray]:
-    """Rows in length order, the longest first (so that a lack of memory shows at once), at most `batch_tokens` padded
-    tokens a batch. A function of the lengths alone."""
-    order = np.argsort(-lengths, kind="stable")
-    batches, start = [], 0
-    while start < len(order):
-        count = max(1, batch_tokens // int(lengths[order[start]]))
-        batches.append(order[start : start + count])
-        start += count
-    return batches
-
-
 @contextlib.contextmanager
-def _locked(path: Path, wait: bool = True) -> Iterator[bool]:
+def locked(path: Path, wait: bool = True) -> Iterator[bool]:
     """Hold the lock of one cache; another run that wants the same one waits and then finds it built.
 
     Gives false, and holds nothing, if another process has it and `wait` is false.
@@ -224,195 +203,6 @@ def _locked(path: Path, wait: bool = True) -> Iterator[bool]:
             if path.exists() and path.stat().st_ino == os.fstat(file.fileno()).st_ino:
                 yield True
                 return
-
-
-def open_cache(folder: Path, split: TokenizedSplit) -> EncoderCache | None:
-    """The cache in `folder` if it is whole; None, with a warning if something that is not whole is there."""
-    if not folder.exists():
-        return None
-    try:
-        return EncoderCache(folder, split)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        logger.warning("encoder cache %s is damaged (%s): it is built again", folder.name, error)
-        return None
-
-
-def build_cache(
-    model: ShortCutBart,
-    split: TokenizedSplit,
-    folder: Path,
-    dtype: str,
-    autocast: Callable[[], contextlib.AbstractContextManager],
-    builders: Builders | None = None,
-    progress: bool = False,
-    origin: str = "",
-) -> EncoderCache:
-    """Encode every row of `split` into `folder` (the cache's own, named by its key) and open it.
-
-    Args:
-        autocast: the context in which training runs the encoder.
-        builders: the processes that share the work.
-        origin: the model's name, for `list`.
-
-    Raises:
-        RunError: the disk is full, or the folder cannot be written.
-    """
-    builders = builders or Builders()
-    partial = _partial(folder)
-    leads = builders.index == 0
-    with contextlib.ExitStack() as held:
-        whole = None
-        with builders.together():
-            if leads:
-                try:
-                    folder.parent.mkdir(parents=True, exist_ok=True)
-                    held.enter_context(_locked(_lock_file(folder)))
-                except OSError as error:
-                    raise RunError(
-                        f"encoder cache {folder.parent}: cannot be written: {error.strerror}; set encoder_cache_dir "
-                        "to another folder, or cache_encoder_outputs to false"
-                    ) from None
-                whole = open_cache(folder, split)
-                if whole is None:
-                    shutil.rmtree(folder, ignore_errors=True)
-                    _lay_out(partial, split, model, dtype)
-                else:
-                    shutil.rmtree(partial, ignore_errors=True)
-        with builders.together():
-            if partial.exists():
-                _encode(model, split, partial, dtype, autocast, builders, progress)
-        with builders.together():
-            if leads and whole is None:
-                _finish(partial, folder, split, model, dtype, origin)
-    cache = open_cache(folder, split)
-    if cache is None:
-        raise RunError(f"the encoder cache {folder} was not whole after it was built; is its disk in order?")
-    return cache
-
-
-def _lay_out(partial: Path, split: TokenizedSplit, model: ShortCutBart, dtype: str) -> None:
-    """Reserve the files. A full disk shows here: later, writing to a memory map would end in SIGBUS."""
-    sizes = {
-        "states.bin": cache_bytes(split, model.config.d_model, dtype),
-        "crc.bin": 4 * len(split),
-        "done.bin": len(_batches(model, split)),
-    }
-    if partial.exists() and all(
-        (partial / n).exists() and (partial / n).stat().st_size == s for n, s in sizes.items()
-    ):
-        return
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.mkdir(parents=True)
-        for name, size in sizes.items():
-            with (partial / name).open("wb") as file:
-                os.posix_fallocate(file.fileno(), 0, size)
-    except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise RunError(
-            f"encoder cache {partial.parent}: {error.strerror} while reserving {sizes['states.bin'] / 1e9:.2f} GB; "
-            "free some, set encoder_cache_dir to another disk, or cache_encoder_outputs to false"
-        ) from None
-
-
-def _batches(model: ShortCutBart, split: TokenizedSplit) -> list[np.ndarray]:
-    return encoder_batches(split.lengths, BATCH_TOKENS.get(model.device.type, BATCH_TOKENS["cpu"]))
-
-
-def _encode(
-    model: ShortCutBart,
-    split: TokenizedSplit,
-    partial: Path,
-    dtype: str,
-    autocast: Callable[[], contextlib.AbstractContextManager],
-    builders: Builders,
-    progress: bool,
-) -> None:
-    d_model, device = model.config.d_model, model.device
-    width = {4: np.float32, 2: np.uint16}[DTYPES[dtype].itemsize]
-    states = np.memmap(partial / "states.bin", width, "r+", shape=(int(split.offsets[-1]), d_model))
-    crc = np.memmap(partial / "crc.bin", np.uint32, "r+")
-    done = np.memmap(partial / "done.bin", np.uint8, "r+")
-    batches = _batches(model, split)
-    mine = [i for i in range(builders.index, len(batches), builders.count) if not done[i]]
-    tokens = sum(int(split.lengths[batches[i]].sum()) for i in mine)
-    bar = tqdm(total=tokens, desc=f"Encoding {split.name}", unit="tok", unit_scale=True, disable=not progress)
-    finished: list[int] = []
-    flushed = time.monotonic()
-
-    def flush() -> None:
-        nonlocal flushed
-        states.flush()
-        crc.flush()
-        done[finished] = 1  # only now: a batch counts when its bytes are on the disk
-        done.flush()
-        finished.clear()
-        flushed = time.monotonic()
-
-    def write(number: int, values: torch.Tensor) -> None:
-        rows = batches[number]
-        kept = values.to(DTYPES[dtype]).cpu().contiguous()
-        flat = kept.numpy() if dtype == "float32" else kept.view(torch.int16).numpy().view(np.uint16)
-        ends = np.cumsum(split.lengths[rows])
-        for row, end in zip(rows, ends, strict=True):
-            start, stop = split.offsets[row], split.offsets[row + 1]
-            values_of_row = flat[end - (stop - start) : end]
-            states[start:stop] = values_of_row
-            crc[row] = zlib.crc32(values_of_row.data)
-        finished.append(number)
-        bar.update(len(flat))
-
-    was_training = model.training
-    model.eval()
-    # One writer thread: the copy to the disk's cache overlaps the next batch's arithmetic; at most one is waiting.
-    with ThreadPoolExecutor(1, thread_name_prefix="encoder_cache") as writer, torch.no_grad(), bar:
-        waiting = None
-        for number in mine:
-            rows = batches[number]
-            lengths = split.lengths[rows]
-            positions = np.arange(int(lengths.max()))
-            real = positions[None, :] < lengths[:, None]
-            index = np.where(real, split.offsets[rows][:, None] + positions, split.offsets[rows][:, None])
-            ids = np.where(real, split.ids[index], model.config.pad_token_id).astype(np.int64)
-            with autocast():
-                encoded = model.encode(
-                    torch.from_numpy(ids).to(device), torch.from_numpy(real.astype(np.int64)).to(device)
-                )
-            kept = torch.from_numpy(np.flatnonzero(real.reshape(-1))).to(device)
-            values = encoded.reshape(-1, d_model).index_select(0, kept)
-            if waiting is not None:
-                waiting.result()
-                if time.monotonic() - flushed > FLUSH_SECONDS:
-                    flush()
-            waiting = writer.submit(write, number, values)
-        if waiting is not None:
-            waiting.result()
-        flush()
-    model.train(was_training)
-
-
-def _finish(partial: Path, folder: Path, split: TokenizedSplit, model: ShortCutBart, dtype: str, origin: str) -> None:
-    done = np.fromfile(partial / "done.bin", np.uint8)
-    if not done.all():
-        raise RunError(f"encoder cache {partial.name}: {int((done == 0).sum())} batches were not encoded")
-    meta = {
-        "version": VERSION,
-        "rows": len(split),
-        "tokens": int(split.offsets[-1]),
-        "d_model": model.config.d_model,
-        "dtype": dtype,
-        "split": split.name,
-        "origin": origin,
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }
-    with (partial / "meta.json").open("w", encoding="utf-8") as file:
-        json.dump(meta, file, indent=2)
-        file.flush()
-        os.fsync(file.fileno())
-    (partial / "done.bin").unlink()
-    partial.rename(folder)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -435,8 +225,8 @@ def _entries(folder: Path) -> list[dict[str, Any]]:
 
 def _removed(path: Path) -> bool:
     """Remove a cache, whole or partial; false if a run is building it. (A run that reads it keeps what it opened.)"""
-    lock = _lock_file(path.with_name(path.name.removesuffix(".partial")))
-    with _locked(lock, wait=False) as held:
+    lock = lock_file(path.with_name(path.name.removesuffix(".partial")))
+    with locked(lock, wait=False) as held:
         if held:
             shutil.rmtree(path)
             lock.unlink()
@@ -455,16 +245,23 @@ def main() -> None:
     options = parser.parse_args()
     if not options.encoder_cache_dir.is_dir():
         raise InputError(f"{options.encoder_cache_dir}: no such folder; no encoder cache was made here yet")
+    try:
+        entries = _entries(options.encoder_cache_dir)
+    except OSError as error:
+        raise InputError(f"{error.filename}: cannot be read: {error.strerror}") from None
     now, total = time.time(), 0
-    for entry in _entries(options.encoder_cache_dir):
-        days = (now - entry["used"]) / 86400
-        chosen = days >= options.older_than_days and entry["path"].name.startswith(options.key)
-        if options.command == "prune" and not chosen:
-            continue
-        path = entry["path"]
-        if options.command == "prune" and not _removed(path):
-            print(f"{path.name:<40} is being built by a run; kept")
-            continue
+    for entry in entries:
+        days, path = (now - entry["used"]) / 86400, entry["path"]
+        if options.command == "prune":
+            if days < options.older_than_days or not path.name.startswith(options.key):
+                continue
+            try:
+                removed = _removed(path)
+            except OSError as error:
+                raise InputError(f"{path}: cannot be removed: {error.strerror}") from None
+            if not removed:
+                print(f"{path.name:<40} is being built by a run; kept")
+                continue
         total += entry["size"]
         print(
             f"{path.name:<40} {entry['size'] / 1e6:10.1f} MB  {entry['dtype']:<8} {entry['rows']:>7} rows  "

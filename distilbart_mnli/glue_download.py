@@ -9,8 +9,6 @@ number before a byte is written: a file that has its name and its number of rows
 it without asking the Hub. What was downloaded stays in the datasets library's cache (HF_HOME), also when it is killed.
 """
 
-import contextlib
-import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from distilbart_mnli.errors import InputError, RunError
+from distilbart_mnli.files import whole_file
 from distilbart_mnli.glue import TASKS, Source, Task, find_task, hub_split
 
 _BREAKS = re.compile("\r\n|[\t\n\r]")
@@ -109,25 +108,16 @@ def _download_one(task: Task, source: Source, path: Path, cache_dir: str | None)
     where = f"nyu-mll/glue ({', '.join(source.hub)})"
     if len(data) != source.rows:
         raise RunError(f"{where}: has {len(data):,} rows, expected {source.rows:,}; {path} was not written")
-    partial = path.with_name(path.name + ".partial")
     breaks = 0
     bar = tqdm(total=len(data), desc=f"{task.folder}/{path.name}", unit="row", disable=None)
-    try:
-        with partial.open("w", encoding="utf-8", newline="") as file, bar:
-            if source.has_header:
-                file.write("\t".join(source.columns) + "\n")
-            for start in range(0, len(data), _CHUNK):
-                columns, found = _columns(task, source, data, start, where)
-                breaks += found
-                file.writelines("\t".join(fields) + "\n" for fields in zip(*columns, strict=True))
-                bar.update(len(columns[0]))
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        raise RunError(f"{path}: cannot be written: {error.strerror}") from None
+    with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file, bar:
+        if source.has_header:
+            file.write("\t".join(source.columns) + "\n")
+        for start in range(0, len(data), _CHUNK):
+            columns, found = _columns(task, source, data, start, where)
+            breaks += found
+            file.writelines("\t".join(fields) + "\n" for fields in zip(*columns, strict=True))
+            bar.update(len(columns[0]))
     return Written(path, len(data), breaks)
 
 

@@ -51,6 +51,8 @@ class Task:
     """Regression: lowest and highest score."""
     metrics: tuple[str, ...] = ("accuracy",)
     """Keys of metrics.METRICS: GLUE's official ones."""
+    citation: str = "glue"
+    """Key of card_body.CITATIONS: the work that the data come from."""
     sentence1: tuple[str, ...] = ("sentence1",)
     """Names the first text's column has in the TSV files and on the Hub."""
     sentence2: tuple[str, ...] = ("sentence2",)
@@ -146,6 +148,7 @@ _MNLI_TASK = Task(
     name="mnli",
     folder="MNLI",
     label_names=_NLI_LABELS,
+    citation="mnli",
     sentence1=("sentence1", "premise"),
     sentence2=("sentence2", "hypothesis"),
     label=("gold_label", "label"),

@@ -33,7 +33,7 @@ from huggingface_hub.utils import get_session, hf_raise_for_status, validate_rep
 
 from distilbart_mnli.arguments import Arguments
 from distilbart_mnli.errors import HubError, RunError
-from distilbart_mnli.hub_client import TOKEN_SETTINGS, client_timeout, connect, explain_hub_error, until
+from distilbart_mnli.hub_client import TOKEN_SETTINGS, client_timeout, connect, until
 from distilbart_mnli.hub_commit import Publication, PublishTarget, changed, commit_message, repo_info
 from distilbart_mnli.smoke_test import smoke_test
 from distilbart_mnli.staging import PUBLISHED_FILES, check_publishable, known_secrets, staged
@@ -42,7 +42,6 @@ __all__ = [
     "PUBLISHED_FILES",
     "PublishTarget",
     "commit_message",
-    "explain_hub_error",
     "preflight",
     "publish",
     "retry_command",

@@ -15,8 +15,7 @@ from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from huggingface_hub.utils._http import default_client_factory
 
 from distilbart_mnli.arguments import Arguments
-from distilbart_mnli.errors import CommandError, HubError
-from distilbart_mnli.teacher import load_error
+from distilbart_mnli.errors import HubError
 
 logger = logging.getLogger(__name__)
 
@@ -138,12 +137,3 @@ def client_timeout(read_seconds: float) -> Iterator[None]:
         yield
     finally:
         set_client_factory(default_client_factory)
-
-
-def explain_hub_error(error: Exception, what: str) -> CommandError:
-    """One line for a model that cannot be loaded: gated, private, missing, offline; says how to get access.
-
-    Args:
-        what: the model's Hub id or folder.
-    """
-    return load_error(what, error, "model")

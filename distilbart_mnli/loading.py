@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from huggingface_hub.errors import StrictDataclassError
+from huggingface_hub.errors import HFValidationError, StrictDataclassError
+from huggingface_hub.utils import validate_repo_id
 from safetensors import SafetensorError
 from transformers import AutoTokenizer, BartConfig, PreTrainedTokenizerBase
 
@@ -176,8 +177,8 @@ def _load_tokenizer(args: Arguments) -> PreTrainedTokenizerBase:
         )
     except _LOAD_ERRORS as error:
         beside = args.model_name_or_path
-        # Offline, or with the Hub's name from 2020: a tokenizer beside the model is the same one.
-        if args.tokenizer_name and beside and (Path(beside) / "tokenizer.json").is_file():
+        # Offline, with the Hub's name from 2020: a tokenizer beside the model is the same one.
+        if _is_hub_name(name) and beside and (Path(beside) / "tokenizer.json").is_file():
             logger.warning("tokenizer %s cannot be had; the one beside the model is used", name)
             return AutoTokenizer.from_pretrained(beside, trust_remote_code=False)
         raise load_error(name, error, "tokenizer") from error
@@ -185,6 +186,15 @@ def _load_tokenizer(args: Arguments) -> PreTrainedTokenizerBase:
         # transformers makes up one that knows no words where there is no file of it.
         raise InputError(f"tokenizer {name}: there is none (tokenizer.json); name the model's own with tokenizer_name")
     return found
+
+
+def _is_hub_name(name: str) -> bool:
+    """Whether a model on the Hub can be called so; a mistyped path cannot."""
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return not Path(name).exists()
 
 
 def _names(config: BartConfig) -> dict[int, str]:

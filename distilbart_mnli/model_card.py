@@ -26,6 +26,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from distilbart_mnli.card_body import EXAMPLE_LABELS, EXAMPLE_TEXT, SECTIONS, body_sections
 from distilbart_mnli.card_facts import METRIC_NAMES, Facts, Score, read_facts
 from distilbart_mnli.card_format import number
+from distilbart_mnli.files import whole_file
 from distilbart_mnli.training_curves import plot_training_curves
 
 logger = logging.getLogger(__name__)
@@ -63,6 +64,7 @@ def write_model_card(output_dir: Path, hub_model_id: str | None = None) -> None:
 
     Raises:
         InputError: output_dir is no folder, or one of its result files is not JSON.
+        RunError: the disk is full.
     """
     folder = Path(output_dir)
     facts = read_facts(folder, hub_model_id)
@@ -74,10 +76,10 @@ def write_model_card(output_dir: Path, hub_model_id: str | None = None) -> None:
     merged = merge_metadata(_read_checksums(old_body), flat_results(old_metadata), generated)
     sections = body_sections(facts, picture.name if picture else None)
     body = merge_body(old_body, sections, checksums(generated))
-    unfinished = folder / (FILE_NAME + ".tmp")
     # Through ModelCard, so that what is written is what the Hub's own client reads.
-    ModelCard(f"---\n{ModelCardData(**with_model_index(merged)).to_yaml()}\n---\n\n{body}\n").save(unfinished)
-    unfinished.replace(folder / FILE_NAME)
+    card = ModelCard(f"---\n{ModelCardData(**with_model_index(merged)).to_yaml()}\n---\n\n{body}\n")
+    with whole_file(folder / FILE_NAME, "the other files of the run are whole") as temporary:
+        card.save(temporary)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -11,13 +11,16 @@ import torch
 
 from distilbart_mnli import checkpoints
 from distilbart_mnli.arguments import Arguments
-from distilbart_mnli.context import Context, Evaluated, shown_path
+from distilbart_mnli.context import Context, Evaluated
 from distilbart_mnli.errors import RunError
 from distilbart_mnli.evaluation import to_task_predictions, write_predictions
+from distilbart_mnli.files import TEMPORARY, sync, whole_file
+from distilbart_mnli.public_text import shown_path
 from distilbart_mnli.training import Training
 
 logger = logging.getLogger(__name__)
 
+MODEL_IS_WHOLE = "the model in its folder is whole"
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 RESULT_PATTERNS = (
     "eval_results_*.txt",
@@ -38,7 +41,7 @@ def save_final_model(context: Context, training: Training) -> None:
             no checkpoints); names the checkpoint that is whole.
     """
     folder = context.output_dir
-    temporary = folder / (checkpoints.TEMPORARY + "model")
+    temporary = folder / (TEMPORARY + "model")
     whole = checkpoints.checkpoints_in(folder)
 
     def write(target: Path) -> None:
@@ -60,7 +63,7 @@ def save_final_model(context: Context, training: Training) -> None:
     for path in sorted(temporary.iterdir(), key=lambda path: path.name == "model.safetensors"):
         path.replace(folder / path.name)
     temporary.rmdir()
-    checkpoints.sync_folder(folder)
+    sync(folder)
     checkpoints.rotate(folder, None, [], training.progress.run_id)
 
 
@@ -82,22 +85,15 @@ def write_evaluation(context: Context, results: list[Evaluated]) -> None:
         values = {f"eval_{key}": value for key, value in sorted(result.metrics.items())}
         values["eval_samples"] = len(result.logits)
         text = "".join(f"{key} = {value}\n" for key, value in values.items())
-        checkpoints.write_text_whole(context.output_dir / f"eval_results_{result.name}.txt", text)
+        with whole_file(context.output_dir / f"eval_results_{result.name}.txt", MODEL_IS_WHOLE) as temporary:
+            temporary.write_text(text, encoding="utf-8")
         merged.update(result.named_metrics())
         merged[f"eval_samples{result.suffix}"] = len(result.logits)
         merged[f"eval_runtime{result.suffix}"] = round(result.seconds, 4)
         predictions = to_task_predictions(result.logits, context.task, context.label_map)
-        path = context.output_dir / f"eval_predictions_{result.name}.tsv"
         names = {"model": config.id2label, "task": context.task.label_names}
-        temporary = path.with_name(checkpoints.TEMPORARY + path.name)
-        try:
+        with whole_file(context.output_dir / f"eval_predictions_{result.name}.tsv", MODEL_IS_WHOLE) as temporary:
             write_predictions(temporary, result.logits, split.labels, predictions, names)
-            temporary.replace(path)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise RunError(
-                f"{path} could not be written: {error.strerror}; the model in its folder is whole"
-            ) from None
         logger.info(
             "%s: %s", result.name, ", ".join(f"{key} {value:.4f}" for key, value in sorted(result.metrics.items()))
         )
@@ -131,7 +127,8 @@ def merge_results(output_dir: Path, values: dict[str, Any]) -> None:
             known = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             logger.warning("%s could not be read (%s): it is written anew", path, error)
-    checkpoints.write_text_whole(path, json.dumps({**known, **values}, indent=2, sort_keys=True) + "\n")
+    with whole_file(path, MODEL_IS_WHOLE) as temporary:
+        temporary.write_text(json.dumps({**known, **values}, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def remove_if_empty(folder: Path) -> None:

@@ -29,6 +29,7 @@ from distilbart_mnli.results import (
     training_results,
     write_evaluation,
 )
+from distilbart_mnli.resume import load_best
 from distilbart_mnli.submission import write_submission
 from distilbart_mnli.trackers import Trackers, check_installed
 from distilbart_mnli.training import Training, is_out_of_memory
@@ -57,7 +58,8 @@ def check_output_dir(args: Arguments) -> None:
     """Whether this run may write to output_dir; touches nothing.
 
     Raises:
-        InputError: it is a file, cannot be written, or holds an earlier training and neither option for that is given.
+        InputError: it is a file, cannot be written, or holds an earlier training, or any model, which this one's would
+            replace, and neither option for that is given.
     """
     assert args.output_dir is not None
     folder = Path(args.output_dir)
@@ -72,11 +74,16 @@ def check_output_dir(args: Arguments) -> None:
     if not os.access(existing, os.W_OK | os.X_OK):
         raise InputError(f"output_dir {folder}: {existing} is not writable")
     if args.do_train and not args.overwrite_output_dir and args.resume_from_checkpoint is None:
-        found = checkpoints.checkpoints_in(folder) or [p for p in (folder / "trainer_state.json",) if p.exists()]
+        found = checkpoints.checkpoints_in(folder) or [p for p in (folder / checkpoints.STATE,) if p.exists()]
         if found:
             raise InputError(
                 f"output_dir {folder} holds an earlier training ({found[-1].name}): go on with it "
                 "(--resume_from_checkpoint true) or start anew over it (--overwrite_output_dir)"
+            )
+        if (folder / "model.safetensors").exists():
+            raise InputError(
+                f"output_dir {folder} holds a model, which the trained one would replace: choose another folder, or "
+                "give --overwrite_output_dir"
             )
 
 
@@ -178,7 +185,7 @@ def train(context: Context) -> Training:
     finally:
         trackers.finish()
     if args.load_best_model_at_end:
-        training.load_best()
+        load_best(training)
     results = training_results(context, training)
     with together():
         if context.is_main:
@@ -262,6 +269,8 @@ def run(args: Arguments) -> None:
     stages = args.do_train or args.do_eval or args.do_predict
     target = None
     if not stages:
+        if os.environ.get("RANK", "0") != "0":
+            return  # a launcher started several processes, which have nothing to compute together
         set_up_logging(True)
         hub.publish(Path(args.output_dir or ""), args)
         return

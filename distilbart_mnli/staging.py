@@ -13,8 +13,8 @@ from typing import Any
 from huggingface_hub import get_token
 
 from distilbart_mnli.arguments import Arguments
-from distilbart_mnli.card_facts import public_command, without_paths
 from distilbart_mnli.errors import InputError, RunError
+from distilbart_mnli.public_text import public_command, without_paths
 
 PUBLISHED_FILES = (
     "config.json",

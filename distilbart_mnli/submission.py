@@ -13,8 +13,6 @@ sample_submission.zip has placeholders for tasks one has no model for.
 """
 
 import argparse
-import contextlib
-import os
 import sys
 import zipfile
 from pathlib import Path
@@ -22,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from distilbart_mnli.errors import InputError, RunError, run_command
+from distilbart_mnli.files import whole_file
 from distilbart_mnli.glue import TASKS, Source, Split, Task
 
 HEADER = ("index", "prediction")
@@ -57,7 +56,8 @@ def write_submission(folder: Path, task: Task, split: Split, predictions: np.nda
     rows = zip(split.index, words, strict=True)
     lines = ["\t".join(HEADER), *(f"{index}\t{word}" for index, word in rows)]
     path = folder / f"{split.submission or split.name}.tsv"
-    _write_whole(path, ("\n".join(lines) + "\n").encode("utf-8"))
+    with whole_file(path) as temporary:
+        temporary.write_bytes(("\n".join(lines) + "\n").encode("utf-8"))
     return path
 
 
@@ -92,22 +92,13 @@ def zip_submission(folders: list[Path], output: Path) -> list[str]:
                 raise InputError(f"{path.name} is in {found[path.name].parent} and in {folder}; name one of them")
             found[path.name] = path
     remarks: list[str] = []
-    partial = output.with_name(output.name + ".partial")
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name in sorted(found):
-                task, source = FILES[name]
-                rows = _check(found[name], task)
-                if rows != source.rows:
-                    remarks.append(f"{name} has {rows:,} rows, GLUE's test set {source.rows:,}")
-                archive.writestr(zipfile.ZipInfo(name), found[name].read_bytes(), zipfile.ZIP_DEFLATED)
-        partial.replace(output)
-    except OSError as error:
-        raise RunError(f"{output}: cannot be written: {error.strerror}") from None
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()
+    with whole_file(output) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in sorted(found):
+            task, source = FILES[name]
+            rows = _check(found[name], task)
+            if rows != source.rows:
+                remarks.append(f"{name} has {rows:,} rows, GLUE's test set {source.rows:,}")
+            archive.writestr(zipfile.ZipInfo(name), found[name].read_bytes(), zipfile.ZIP_DEFLATED)
     missing = sorted(set(FILES) - set(found))
     if missing:
         remarks.append(f"missing: {', '.join(missing)}")
@@ -140,21 +131,6 @@ def _is_prediction(task: Task, word: str) -> bool:
         return task.label_range[0] <= float(word) <= task.label_range[1]
     except ValueError:
         return False
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    partial = path.with_name(path.name + ".partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        raise RunError(f"{path}: cannot be written: {error.strerror}") from None
 
 
 class _Parser(argparse.ArgumentParser):

@@ -80,7 +80,7 @@ def load_error(name_or_path: str, error: Exception, what: str = "teacher") -> Co
 
 
 # What a damaged or a foreign file makes transformers, torch and safetensors raise.
-_LOAD_ERRORS = (
+LOAD_ERRORS = (
     OSError,
     ValueError,
     RuntimeError,
@@ -105,7 +105,7 @@ def load_teacher_config(name_or_path: str, revision: str = "main") -> BartConfig
         raise InputError(f"teacher {name_or_path}: the folder has no config.json, so it holds no model")
     try:
         values, _ = BartConfig.get_config_dict(name_or_path, revision=revision)
-    except _LOAD_ERRORS as error:
+    except LOAD_ERRORS as error:
         raise load_error(name_or_path, error) from error
     if not isinstance(values, dict):
         raise InputError(f"teacher {name_or_path}: config.json cannot be read: expected an object of settings")
@@ -118,7 +118,7 @@ def load_teacher_config(name_or_path: str, revision: str = "main") -> BartConfig
         )
     try:
         config = BartConfig.from_dict(values)
-    except _LOAD_ERRORS as error:
+    except LOAD_ERRORS as error:
         raise load_error(name_or_path, error) from error
     if not (config.encoder_layers and config.decoder_layers):
         raise InputError(f"teacher {name_or_path}: config.json must say encoder_layers and decoder_layers")
@@ -141,7 +141,7 @@ def load_teacher(name_or_path: str, revision: str = "main") -> BartForSequenceCl
             weights_only=True,
             trust_remote_code=False,
         )
-    except _LOAD_ERRORS as error:
+    except LOAD_ERRORS as error:
         raise load_error(name_or_path, error) from error
     model, info = loaded
     if info["missing_keys"]:
@@ -153,8 +153,14 @@ def load_teacher(name_or_path: str, revision: str = "main") -> BartForSequenceCl
     return model.eval()
 
 
-def load_tokenizer(name_or_path: str, vocab_size: int, revision: str = "main") -> PreTrainedTokenizerBase:
+def load_tokenizer(
+    name_or_path: str, vocab_size: int, revision: str = "main", what: str = "teacher", **options: Any
+) -> PreTrainedTokenizerBase:
     """The teacher's tokenizer.
+
+    Args:
+        what: how a message calls the model.
+        options: further arguments of AutoTokenizer.from_pretrained.
 
     Raises:
         InputError: none there (transformers then makes up one that knows no words), or one with more entries than the
@@ -162,14 +168,14 @@ def load_tokenizer(name_or_path: str, vocab_size: int, revision: str = "main") -
         HubError: the Hub refused or could not be reached.
     """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name_or_path, revision=revision, trust_remote_code=False)
-    except _LOAD_ERRORS as error:
-        raise load_error(name_or_path, error) from error
+        tokenizer = AutoTokenizer.from_pretrained(name_or_path, revision=revision, trust_remote_code=False, **options)
+    except LOAD_ERRORS as error:
+        raise load_error(name_or_path, error, what) from error
     if len(tokenizer) <= len(tokenizer.all_special_ids):
-        raise InputError(f"teacher {name_or_path}: no tokenizer beside the model; save one there (tokenizer.json)")
+        raise InputError(f"{what} {name_or_path}: no tokenizer beside the model; save one there (tokenizer.json)")
     if len(tokenizer) > vocab_size:
         raise InputError(
-            f"teacher {name_or_path}: its tokenizer has {len(tokenizer)} entries and the model {vocab_size}: they do "
+            f"{what} {name_or_path}: its tokenizer has {len(tokenizer)} entries and the model {vocab_size}: they do "
             "not belong together"
         )
     return tokenizer

@@ -7,62 +7,45 @@ only (and for fp16's loss scale, which the scaler reads in every step). A loss t
 the step in which it happened.
 
 Everything that decides what comes next is in `Progress` (JSON), the weights, the moments and the random states, so
-that a checkpoint after any optimizer step continues to the same bits (checkpoints.py writes it, `resume` reads it).
+that a checkpoint after any optimizer step continues to the same bits (resume.py).
 """
 
 import contextlib
-import dataclasses
 import logging
 import math
-import os
 import signal
 import time
-import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
 from tqdm import tqdm
 from transformers.trainer_pt_utils import get_parameter_names
 
-from distilbart_mnli import checkpoints, encoder_cache, xla
+from distilbart_mnli import checkpoint_tensors, checkpoints, encoder_cache, resume, xla
 from distilbart_mnli.arguments import FOLLOW_EVALUATIONS
-from distilbart_mnli.batching import Collator, MicroBatch, TokenizedSplit, epoch_order, micro_batches, prefetch
-from distilbart_mnli.context import Context
-from distilbart_mnli.errors import CommandError, InputError, RunError, StoppedBySignal
+from distilbart_mnli.batching import (
+    Collator,
+    MicroBatch,
+    TokenizedSplit,
+    epoch_order,
+    micro_batches,
+    prefetch,
+    steps_per_epoch,
+)
+from distilbart_mnli.context import Context, together
+from distilbart_mnli.errors import InputError, RunError, StoppedBySignal
 from distilbart_mnli.evaluation import FORWARD_INPUTS
-from distilbart_mnli.modeling import ShortCutBart, compile_layers
+from distilbart_mnli.modeling import ShortCutBart, attention_kernels, compile_layers
 from distilbart_mnli.processes import agree_max, gather_objects, raise_together
+from distilbart_mnli.resume import Progress
 from distilbart_mnli.schedule import best_metric, make_schedule
+from distilbart_mnli.signals import StopSignals
 from distilbart_mnli.trackers import Trackers
 
 logger = logging.getLogger(__name__)
 
 XLA_AGREE_STEPS = 10  # there the question goes through the devices, and the hosts wait for them
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-
-
-@dataclass
-class Progress:
-    """Where a training stands. JSON in, JSON out."""
-
-    run_id: str = field(default_factory=lambda: uuid.uuid4().hex)
-    run_started: float = field(default_factory=time.time)
-    step: int = 0
-    """Optimizer steps done."""
-    log_history: list[dict[str, Any]] = field(default_factory=list)
-    window: list[list[float]] = field(default_factory=list)
-    """[sum of losses, examples] of every step since the last log line."""
-    loss_sum: float = 0.0
-    loss_examples: int = 0
-    best_metric: float | None = None
-    best_step: int | None = None
-    evaluations_without_improvement: int = 0
-    stopped_early: bool = False
-    seconds: float = 0.0
-    data_seconds: float = 0.0
 
 
 def group_parameters(model: ShortCutBart, weight_decay: float) -> tuple[list[dict[str, Any]], list[str]]:
@@ -94,32 +77,6 @@ def is_out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-class StopSignals:
-    """While active, SIGTERM, SIGINT and SIGUSR1 ask for a stop after the optimizer step; a second SIGINT is obeyed."""
-
-    def __init__(self) -> None:
-        self.received = 0
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> "StopSignals":
-        for number in STOP_SIGNALS:
-            self._before[number] = signal.signal(number, self._handle)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _handle(self, number: int, _frame: object) -> None:
-        if number == signal.SIGINT and self.received == signal.SIGINT:
-            # os.write: the handler may run inside a print.
-            os.write(2, b"interrupted twice: stopped at once, without a checkpoint\n")
-            os._exit(128 + number)
-        self.received = self.received or number
-        name = signal.Signals(number).name
-        os.write(2, f"\n{name}: stopping after this optimizer step, with a checkpoint\n".encode())
-
-
 class Training:
     """One training on one set, with its evaluations, checkpoints and logs."""
 
@@ -128,7 +85,7 @@ class Training:
         self.args, self.accelerator, self.plan = context.args, context.accelerator, context.plan
         self.model = context.model
         self.output_dir = context.output_dir
-        self.steps_per_epoch = -(-len(split) // self.plan.effective)
+        self.steps_per_epoch = steps_per_epoch(len(split), self.plan.effective)
         epochs = self.args.num_train_epochs
         self.total_steps = self.args.max_steps if self.args.max_steps > 0 else math.ceil(epochs * self.steps_per_epoch)
         self.progress = Progress()
@@ -136,48 +93,18 @@ class Training:
         self._losses: list[torch.Tensor] = []
         self._loss_examples: list[int] = []
         self._grad_norm: torch.Tensor | None = None
-        self._saved_step = -1
-        self._first_save = True
-        self._cache_used: bool | None = None
+        self.saved_step = -1
+        self.first_save = True
+        self.cache_used: bool | None = None
         self.reloaded = False
 
     # -- setting up ---------------------------------------------------------------------------------------------------
 
-    def recipe(self) -> dict[str, Any]:
-        """What decides the weights. A resumed run must have the same."""
-        names = (
-            "freeze_encoder freeze_embeds frozen_encoder_dropout max_seq_length pad_to_max_length pad_to_multiple_of "
-            "train_sampling_strategy per_device_train_batch_size seed data_seed label_smoothing_factor learning_rate "
-            "weight_decay adam_beta1 adam_beta2 adam_epsilon max_grad_norm lr_scheduler_type lr_scheduler_kwargs "
-            "warmup_steps dropout attention_dropout activation_dropout classifier_dropout attn_implementation "
-            "full_determinism torch_compile gradient_checkpointing load_best_model_at_end"
-        ).split()
-        every = None
-        follows = self.args.lr_scheduler_type in FOLLOW_EVALUATIONS
-        if self.args.load_best_model_at_end or self.args.early_stopping_patience is not None or follows:
-            # Evaluations decide about the weights only where they choose, stop or set the learning rate.
-            names += "eval_strategy metric_for_best_model greater_is_better".split()
-            names += "early_stopping_patience early_stopping_threshold".split()
-            every = (self.args.eval_steps or self.args.logging_steps) if self.args.eval_strategy == "steps" else None
-        labels = self.split.labels
-        return {
-            **{name: getattr(self.args, name) for name in names},
-            "eval_steps": every,
-            "total_steps": self.total_steps,
-            "effective_batch_size": self.plan.effective,
-            "num_processes": self.accelerator.num_processes,
-            "mixed_precision": self.context.precision,
-            "model": self.context.model_digest,
-            "tokenizer": self.context.tokenizer_digest,
-            "train_data": checkpoints.text_digest(self.split.digest, labels),
-            "evaluation_data": [checkpoints.text_digest(s.digest, s.labels) for s in self.context.evaluation_splits],
-        }
-
     def prepare(self) -> None:
         """Build optimizer and schedule, resume if asked to, open or build the encoder cache, wrap the model."""
-        resumed = self._find_checkpoint()
+        resumed = resume.find_checkpoint(self)
         if resumed is not None:
-            self._restore_progress(resumed)
+            resume.restore_progress(self, resumed)
         self.model.train()
         device = self.accelerator.device
         xla.place(self.model, device)
@@ -209,78 +136,12 @@ class Training:
             self.context.mark_step()
         xla.seed(self.args.seed + self.accelerator.process_index)  # dropout differs between processes
         if resumed is not None:
-            self._restore_tensors(resumed)
+            resume.restore_tensors(self, resumed)
 
-    def _find_checkpoint(self) -> tuple[Path, dict[str, Any]] | None:
-        """The checkpoint to resume from: found and read by the first process, known to all."""
-        asked = self.args.resume_from_checkpoint
-        if asked is None:
-            return None
-        found, error = None, None
-        if self.accelerator.is_main_process:
-            try:
-                found = checkpoints.find_resumable(self.output_dir, asked)
-                if found is None:
-                    logger.info("%s holds no checkpoint yet: starting from the beginning", self.output_dir)
-                else:
-                    self._compare(found)
-                    checkpoints.bring_best(found[0], self.output_dir, found[1])
-            except CommandError as problem:
-                error = problem
-        raise_together(error)
-        return gather_objects(found)[0]
-
-    def _compare(self, found: tuple[Path, dict[str, Any]]) -> None:
-        resume = found[1]["resume"]
-        difference = checkpoints.recipe_difference(resume["recipe"], self.recipe())
-        if difference:
-            raise InputError(
-                f"{found[0]} was made with another recipe: {difference}; give the same, or start anew with "
-                "--overwrite_output_dir and without resume_from_checkpoint"
-            )
-        if resume["versions"] != self.context.versions:
-            logger.warning(
-                "the checkpoint was made with %s, this is %s: the bits may differ",
-                resume["versions"],
-                self.context.versions,
-            )
-
-    def _restore_progress(self, resumed: tuple[Path, dict[str, Any]]) -> None:
-        resume = resumed[1]["resume"]
-        self.progress = Progress(**resume["progress"])
-        self._cache_used = resume["encoder_cache"]
-        self._first_save = False
-        self._saved_step = self.progress.step
-        logger.info("resuming from %s: step %d of %d", resumed[0].name, self.progress.step, self.total_steps)
-        # The others get them when the model is wrapped; on XLA nothing wraps it, and all see the same disk.
-        if self.accelerator.is_main_process or self.context.on_xla:
-            checkpoints.load_weights(self.model, resumed[0])
-
-    def _restore_tensors(self, resumed: tuple[Path, dict[str, Any]]) -> None:
-        """Moments, schedule, loss scale and random states; read by the first process, sent to the others."""
-        path, state = resumed
-        resume = state["resume"]
-        moments = checkpoints.load_file(path / "optimizer.safetensors") if self.accelerator.is_main_process else None
-        randoms = (
-            checkpoints.load_random_states(path / "random_states.safetensors")
-            if self.accelerator.is_main_process
-            else None
-        )
-        if self.accelerator.num_processes > 1:
-            moments = gather_objects(moments)[0]
-            randoms = gather_objects(randoms)[0]
-            checkpoints.check_same_weights(self.model, gather_objects)
-        assert moments is not None and randoms is not None
-        checkpoints.load_optimizer(self.raw_optimizer, self.names, moments, resume["optimizer_groups"])
-        self.scheduler.load_state_dict({**self.scheduler.state_dict(), **resume["scheduler"]})
-        if self.accelerator.scaler is not None and resume["scaler"]:
-            self.accelerator.scaler.load_state_dict(resume["scaler"])
-        checkpoints.set_random_state(randoms[self.accelerator.process_index])
-
-    def _encoder_states(self, resumed: tuple[Path, dict[str, Any]] | None) -> encoder_cache.EncoderCache | None:
+    def _encoder_states(self, resumed: resume.Checkpoint | None) -> encoder_cache.EncoderCache | None:
         passes = self.total_steps / self.steps_per_epoch
-        cache = self.context.open_or_build_cache(self.split, passes, forced=self._cache_used)
-        self._cache_used = cache is not None
+        cache = self.context.open_or_build_cache(self.split, passes, forced=self.cache_used)
+        self.cache_used = cache is not None
         return cache
 
     # -- the loop -----------------------------------------------------------------------------------------------------
@@ -312,8 +173,9 @@ class Training:
                         break
             if self._losses or self.progress.window:
                 self._flush_losses()
-            if self.args.save_strategy != "no" and self._saved_step != self.progress.step:
+            if self.args.save_strategy != "no" and self.saved_step != self.progress.step:
                 self._save()
+            self._obey(signals)  # one that came while the last checkpoint was written
         self.progress.seconds = before + time.monotonic() - started
 
     def _epoch(self) -> Iterator[tuple[Iterator[dict[str, torch.Tensor]], int]]:
@@ -357,7 +219,10 @@ class Training:
         total = self._zero
         for number, batch in enumerate(batches):
             last = number == count - 1
-            with contextlib.nullcontext() if last else self.accelerator.no_sync(self.wrapped):
+            with (
+                contextlib.nullcontext() if last else self.accelerator.no_sync(self.wrapped),
+                attention_kernels(self.accelerator.device.type, self.context.precision),
+            ):
                 try:
                     logits = self.wrapped(**{name: batch[name] for name in FORWARD_INPUTS if name in batch})
                     losses = row_losses(logits, batch["labels"], self.args.label_smoothing_factor)
@@ -405,7 +270,7 @@ class Training:
         number = agree_max(signals.received)
         if not number:
             return
-        if self._saved_step != self.progress.step:
+        if self.saved_step != self.progress.step:
             self._save()
         stopped = StoppedBySignal(
             f"stopped by {signal.Signals(number).name} after step {self.progress.step} of {self.total_steps}; "
@@ -522,71 +387,12 @@ class Training:
         finite = torch.stack([torch.isfinite(parameter).all() for parameter in self.parameters]).all()
         if not bool(finite):
             raise RunError(f"weights are not finite after step {self.progress.step}; {self._advice()}")
-        randoms = gather_objects(checkpoints.random_state())
-        error: CommandError | None = None
-        if self.accelerator.is_main_process:
-            try:
-                self._write_checkpoint(randoms)
-            except RunError as problem:
-                error = problem
-        raise_together(error)
-        self._saved_step = self.progress.step
-        self._first_save = False
-
-    def _write_checkpoint(self, randoms: list[dict[str, torch.Tensor]]) -> None:
-        final = self.output_dir / f"checkpoint-{self.progress.step}"
-
-        def write(folder: Path) -> None:
-            self.context.save_model(folder, torch.float32)
-            groups = checkpoints.save_optimizer(self.raw_optimizer, self.names, folder / "optimizer.safetensors")
-            checkpoints.save_random_states(randoms, folder / "random_states.safetensors")
-            scaler = self.accelerator.scaler
-            resume = {
-                "run_id": self.progress.run_id,
-                "run_started": self.progress.run_started,
-                "position": self.progress.step % self.steps_per_epoch,
-                "progress": dataclasses.asdict(self.progress),
-                "optimizer_groups": groups,
-                "scheduler": checkpoints.plain_state(self.scheduler.state_dict()),
-                "scaler": scaler.state_dict() if scaler is not None else None,
-                "encoder_cache": self._cache_used,
-                "encoder_cache_dtype": self.context.compute_dtype if self._cache_used else None,
-                "recipe": self.recipe(),
-                "versions": self.context.versions,
-            }
-            self.context.write_trainer_state(folder / checkpoints.STATE, self, resume)
-
-        whole = checkpoints.checkpoints_in(self.output_dir)
-        safe = f"{whole[-1]} is whole" if whole else "no checkpoint was whole before it"
-        checkpoints.write_whole(final, write, final.name, f"free some space and resume; {safe}")
-        keep = [final]
-        if self.progress.best_step is not None:
-            keep.append(self.output_dir / f"checkpoint-{self.progress.best_step}")
-        foreign = self.progress.run_id if self._first_save else None
-        checkpoints.rotate(self.output_dir, self.args.save_total_limit, keep, foreign)
-
-    def load_best(self) -> None:
-        """Put the best checkpoint's weights into the model, on every process.
-
-        Raises:
-            RunError: that checkpoint is not whole any more.
-        """
-        if self.progress.best_step is None or self.progress.best_step == self.progress.step:
-            return
-        best = self.output_dir / f"checkpoint-{self.progress.best_step}"
-        error: CommandError | None = None
-        if self.accelerator.is_main_process or self.context.on_xla:
-            try:
-                checkpoints.read_state(best)
-                checkpoints.load_weights(self.model, best)
-            except ValueError as problem:
-                error = RunError(
-                    f"the best checkpoint {best} is not whole: {problem}; the last one is {self.output_dir}"
-                )
-        raise_together(error)
-        checkpoints.broadcast_weights(self.model)
-        self.reloaded = True
-        logger.info("loaded the best checkpoint, %s", best.name)
+        randoms = gather_objects(checkpoint_tensors.random_state())
+        with together():
+            if self.accelerator.is_main_process:
+                resume.write_checkpoint(self, randoms)
+        self.saved_step = self.progress.step
+        self.first_save = False
 
     def _out_of_memory(self, shape: torch.Size) -> RunError:
         found = checkpoints.checkpoints_in(self.output_dir)

@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from distilbart_mnli.errors import InputError
+from distilbart_mnli.files import whole_file
 
 FILE_NAME = "training_curves.png"
 
@@ -82,10 +83,9 @@ def plot_training_curves(output_dir: Path) -> Path | None:
         for number, (title, curves) in enumerate(panels, start=1):
             _draw(figure.add_subplot(1, len(panels), number), title, curves)
         path = Path(output_dir) / FILE_NAME
-        unfinished = path.with_suffix(".png.tmp")
-        # Without the Software entry the bytes do not depend on matplotlib's version string.
-        FigureCanvasAgg(figure).print_png(unfinished, metadata={"Software": None})
-    unfinished.replace(path)
+        with whole_file(path, "the other files of the run are whole") as temporary:
+            # Without the Software entry the bytes do not depend on matplotlib's version string.
+            FigureCanvasAgg(figure).print_png(temporary, metadata={"Software": None})
     return path
 
 

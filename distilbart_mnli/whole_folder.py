@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from distilbart_mnli.errors import InputError
+from distilbart_mnli.files import sync
 from distilbart_mnli.teacher import is_local
 
 WEIGHT_FILES = (
@@ -81,8 +82,8 @@ def whole_folder(final: Path) -> Iterator[Path]:
         partial.mkdir(parents=True)
         yield partial
         for entry in sorted(partial.iterdir()):
-            _sync(entry)
-        _sync(partial)
+            sync(entry)
+        sync(partial)
         if final.exists():
             final.rename(old)
         try:
@@ -92,7 +93,7 @@ def whole_folder(final: Path) -> Iterator[Path]:
                 old.rename(final)
             raise
         done = True
-        _sync(final.parent)
+        sync(final.parent)
     finally:
         if not done:
             shutil.rmtree(partial, ignore_errors=True)
@@ -101,11 +102,3 @@ def whole_folder(final: Path) -> Iterator[Path]:
                     parent.rmdir()
         elif old.exists():
             shutil.rmtree(old)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

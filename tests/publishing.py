@@ -63,6 +63,7 @@ def log_in(monkeypatch: pytest.MonkeyPatch, hub: Hub, token: str | None, xet: bo
     monkeypatch.setenv("HF_TOKEN", token or "")
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", "/nonexistent/token")
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", not xet)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)  # whoever runs the tests may have set it
 
 
 def shorten_waits(monkeypatch: pytest.MonkeyPatch, factor: float = 50) -> None:

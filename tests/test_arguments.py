@@ -286,6 +286,8 @@ def test_a_value_of_the_wrong_type_is_refused_with_key_expected_and_found(tmp_pa
         (["seed", "1"], "expected an --option, found 'seed'"),
         (["-seed", "1"], "expected an --option"),
         (["--"], "expected an --option"),
+        (["--do_predict", "args.json"], "found 'args.json'; a file of options goes first"),
+        (["more.yaml"], "found 'more.yaml'; a file of options goes first"),
         (["--do_predict", "5"], "true or false"),
         (["--no_seed"], "seed is not true or false"),
         (["--no_do_train=true"], "takes no value"),

@@ -17,6 +17,7 @@ from transformers import AutoTokenizer, BartForSequenceClassification
 from transformers.modeling_outputs import BaseModelOutput
 
 from benchmarks import arithmetic, lengths, padding, references, train_speed, variants, whole_table
+from distilbart_mnli.errors import CommandError
 from distilbart_mnli.modeling import ShortCutBart, freeze
 from tests.tiny import ROOT, TEACHER_LABELS, tiny_bart, tiny_config, tiny_mnli, tiny_tokenizer
 
@@ -218,6 +219,25 @@ def test_train_speed_gives_every_figure_of_every_variant(tmp_path, capsys):
     assert ratio["measured"] == pytest.approx(np.median(np.divide(*speeds)))
     assert 1 < ratio["multiply_adds_allow"] < 100
     assert "(d)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("main", "words", "message"),
+    [
+        (padding.main, "--lengths_from absent.tsv tokenizer", "--lengths_from absent.tsv: no TSV file"),
+        (padding.main, "--lengths_from {data}/train.tsv no/where", "--lengths_from tokenizer no/where: "),
+        (padding.main, "--output {data}/absent/padding.json", "expected a file in a folder that is there"),
+        (train_speed.main, "--output {data}", "expected a file in a folder that is there"),
+        (train_speed.main, "--device cuda", "torch sees no CUDA GPU"),
+        (whole_table.main, "--examples 128", "--examples 128: expected more than one optimizer step's rows"),
+    ],
+)
+def test_options_that_cannot_be_used_are_named_at_once(tmp_path, monkeypatch, main, words, message):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    tiny_mnli(tmp_path, train=3)
+    with pytest.raises(CommandError, match=message):
+        main(words.format(data=tmp_path).split())
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")

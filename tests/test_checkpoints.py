@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import save_file
 from transformers import get_scheduler
 
-from distilbart_mnli import checkpoints
-from distilbart_mnli.arguments import FOLLOW_EVALUATIONS, SCHEDULES
+from distilbart_mnli import checkpoint_tensors, checkpoints
 from distilbart_mnli.errors import InputError, RunError
+from distilbart_mnli.options import FOLLOW_EVALUATIONS, SCHEDULES
 
 FILES = [
     "config.json",
@@ -201,6 +201,7 @@ def test_killed_at_any_call_to_the_system_one_whole_checkpoint_is_left(tmp_path,
         (1, None, [5]),
         (2, 2, [2, 5]),
         (1, 2, [2, 5]),  # the best one is kept whatever the limit
+        (1, 7, [5]),  # the best evaluation was at a step without a checkpoint
         (3, 4, [3, 4, 5]),
         (9, 1, [1, 2, 3, 4, 5]),
     ],
@@ -266,15 +267,17 @@ def test_optimizer_states_come_back_bit_for_bit(tmp_path):
     optimizer, scheduler = make(straight)
     for number in range(6):
         if number == 3:
-            groups = checkpoints.save_optimizer(optimizer, ["a", "b.c", "d/e"], tmp_path / "optimizer.safetensors")
+            groups = checkpoint_tensors.save_optimizer(
+                optimizer, ["a", "b.c", "d/e"], tmp_path / "optimizer.safetensors"
+            )
             # Through JSON, as in a checkpoint.
             saved = json.loads(json.dumps([groups, checkpoints.plain_state(scheduler.state_dict())]))
             values = [value.detach().clone() for value in straight]
         step(straight, optimizer, scheduler, number)
     again = [torch.nn.Parameter(value) for value in values]
     optimizer, scheduler = make(again)
-    tensors = checkpoints.load_file(tmp_path / "optimizer.safetensors")
-    checkpoints.load_optimizer(optimizer, ["a", "b.c", "d/e"], tensors, saved[0])
+    tensors = checkpoint_tensors.load_file(tmp_path / "optimizer.safetensors")
+    checkpoint_tensors.load_optimizer(optimizer, ["a", "b.c", "d/e"], tensors, saved[0])
     scheduler.load_state_dict({**scheduler.state_dict(), **saved[1]})
     for number in range(3, 6):
         step(again, optimizer, scheduler, number)
@@ -318,12 +321,12 @@ def test_every_schedule_goes_on_where_it_was(name):
 def test_random_states_of_twelve_processes_keep_their_order(tmp_path):
     """Twelve, because the names "10" and "2" sort as text in the wrong order."""
     states = [{"cpu": torch.Generator().manual_seed(number).get_state()} for number in range(12)]
-    checkpoints.save_random_states(states, tmp_path / "random_states.safetensors")
-    loaded = checkpoints.load_random_states(tmp_path / "random_states.safetensors")
+    checkpoint_tensors.save_random_states(states, tmp_path / "random_states.safetensors")
+    loaded = checkpoint_tensors.load_random_states(tmp_path / "random_states.safetensors")
     assert all(torch.equal(one["cpu"], two["cpu"]) for one, two in zip(states, loaded, strict=True))
     torch.manual_seed(7)
     drawn = torch.rand(3)
-    checkpoints.set_random_state(loaded[7])
+    checkpoint_tensors.set_random_state(loaded[7])
     assert torch.equal(torch.rand(3), drawn)
 
 

@@ -11,7 +11,6 @@ import datasets
 import numpy as np
 import pytest
 
-from distilbart_mnli import glue_download
 from distilbart_mnli.errors import HubError, InputError, RunError
 from distilbart_mnli.glue import TASKS, get_task, load_evaluation, load_test, load_train
 from distilbart_mnli.glue_download import download, select_tasks
@@ -85,11 +84,11 @@ def test_a_killed_download_leaves_no_half_file_and_goes_on(mnli_hub, home, tmp_p
     flags = ["--data_dir", str(tmp_path / "glue_data"), "--tasks", "mnli"]
     script = [sys.executable, str(ROOT / "download_glue_data.py"), *flags]
     child = subprocess.Popen(script, env={**os.environ, **env, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
-    while child.poll() is None and not list(folder.glob("*.partial")):
+    while child.poll() is None and not list(folder.glob(".writing-*")):
         time.sleep(0.001)
     child.kill()
     child.wait()
-    for path in folder.glob("*.tsv"):
+    for path in folder.glob("[!.]*.tsv"):
         assert path.read_bytes().count(b"\n") == MNLI_ROWS[path.stem] + 1
     done = run("download_glue_data.py", *flags, env=env)
     assert done.returncode == 0, done.stderr
@@ -185,7 +184,7 @@ def test_only_what_is_missing_is_written_and_half_a_file_is_begun_anew(local_hub
     first = {file.path: file.path.read_bytes() for file in download([small("rte")], tmp_path / "out", cache)}
     dev = tmp_path / "out" / "RTE" / "dev.tsv"
     dev.unlink()
-    dev.with_name("dev.tsv.partial").write_text("index\tsentence1\thalf a line")
+    dev.with_name(".writing-dev.tsv").write_text("index\tsentence1\thalf a line")
     again = {file.path.name: file.was_there for file in download([small("rte")], tmp_path / "out", cache)}
     assert again == {"train.tsv": True, "dev.tsv": False, "test.tsv": True}
     assert {path: path.read_bytes() for path in dev.parent.iterdir()} == first
@@ -208,8 +207,8 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(local_hub, tmp_path, monkeyp
     def full(_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(glue_download.os, "fsync", full)
-    with pytest.raises(RunError, match=r"train.tsv: cannot be written: No space left on device"):
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(RunError, match=r"train.tsv could not be written: No space left on device"):
         list(download([small("rte")], tmp_path / "out", str(tmp_path / "cache")))
     assert list((tmp_path / "out" / "RTE").iterdir()) == []
 

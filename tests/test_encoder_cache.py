@@ -19,17 +19,10 @@ import numpy as np
 import pytest
 import torch
 
-from distilbart_mnli import encoder_cache
+from distilbart_mnli import encoder_cache, encoder_cache_build
 from distilbart_mnli.batching import Collator, MicroBatch, Padding, TokenizedSplit, digest_of
-from distilbart_mnli.encoder_cache import (
-    Builders,
-    build_cache,
-    cache_bytes,
-    cache_key,
-    encoder_batches,
-    open_cache,
-    refuse_reason,
-)
+from distilbart_mnli.encoder_cache import cache_bytes, cache_key, open_cache, refuse_reason
+from distilbart_mnli.encoder_cache_build import Builders, build_cache, encoder_batches
 from distilbart_mnli.errors import InputError, RunError
 from distilbart_mnli.modeling import ShortCutBart, freeze
 from tests.tiny import ROOT, tiny_bart
@@ -49,7 +42,7 @@ LENGTHS = [9, 30, 7, 128, 12, 64, 8, 8, 100, 33, 15]
 
 @pytest.fixture
 def split(monkeypatch):
-    monkeypatch.setitem(encoder_cache.BATCH_TOKENS, "cpu", 130)  # several batches for a few rows
+    monkeypatch.setitem(encoder_cache_build.BATCH_TOKENS, "cpu", 130)  # several batches for a few rows
     return split_of(LENGTHS)
 
 
@@ -230,9 +223,8 @@ BUILD = """
 import sys, time
 from pathlib import Path
 from tests.test_encoder_cache import *
-from distilbart_mnli import encoder_cache
-encoder_cache.BATCH_TOKENS["cpu"] = 130
-encoder_cache.FLUSH_SECONDS = 0.0
+encoder_cache_build.BATCH_TOKENS["cpu"] = 130
+encoder_cache_build.FLUSH_SECONDS = 0.0
 model, split = student(), split_of(LENGTHS)
 encode, calls = model.encode, []
 def slow(ids, mask):
@@ -515,6 +507,17 @@ def test_a_cache_that_is_being_built_is_not_pruned(tmp_path, split, capsys, monk
     go_on.set()
     builder.join()
     assert "being built" in shown and found and found[0].folder.is_dir()
+
+
+def test_a_cache_that_cannot_be_removed_is_named_in_one_line(tmp_path, split, capsys, monkeypatch):
+    folder = built(student(), split, tmp_path).folder
+
+    def refused(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(encoder_cache.shutil, "rmtree", refused)
+    with pytest.raises(InputError, match=f"{folder}: cannot be removed: Permission denied"):
+        told("prune", "--encoder_cache_dir", tmp_path, capsys=capsys, monkeypatch=monkeypatch)
 
 
 def test_a_folder_without_caches_is_named_or_empty(tmp_path, capsys, monkeypatch):

@@ -15,7 +15,7 @@ import pytest
 from huggingface_hub import constants
 
 from distilbart_mnli import hub as product
-from distilbart_mnli import staging
+from distilbart_mnli import stages, staging
 from distilbart_mnli.arguments import parse_arguments
 from distilbart_mnli.errors import CommandError, HubError, InputError, RunError
 from distilbart_mnli.hub import PublishTarget, preflight, publish
@@ -137,6 +137,15 @@ def test_a_gitignore_in_the_repository_keeps_nothing_of_ours_out(hub, run_dir, n
     hub.add_repo(REPO, {".gitignore": b"*.safetensors\n*.json\n"})
     publish(run_dir, arguments(run_dir))
     assert {"model.safetensors", "config.json"} <= set(hub.files(REPO))
+
+
+def test_of_several_processes_the_first_publishes_a_finished_run(hub, run_dir, no_smoke, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    stages.run(arguments(run_dir))
+    assert hub.requests == []
+    monkeypatch.setenv("RANK", "0")
+    stages.run(arguments(run_dir))
+    assert len(hub.commits(REPO)) == 2
 
 
 def test_a_private_repository_is_created_private(hub, run_dir, no_smoke):
@@ -399,17 +408,17 @@ def test_a_teacher_that_may_not_be_read_is_explained_in_one_line(hub, tmp_path):
     code = """
 from huggingface_hub import hf_hub_download
 from transformers import AutoConfig
-from distilbart_mnli.hub import explain_hub_error
+from distilbart_mnli.teacher import load_error
 for repo in ("lab/gated", "lab/none"):
     try:
         AutoConfig.from_pretrained(repo)
     except OSError as error:
-        found = explain_hub_error(error, repo)
+        found = load_error(repo, error)
         print(found.exit_code, found)
 try:
     hf_hub_download("lab/texts", "train.csv", repo_type="dataset")
 except OSError as error:
-    print(explain_hub_error(error, "lab/texts"))
+    print(load_error("lab/texts", error))
 """
     done = child(code, hub, hub.add_user("bob"), tmp_path / "home")
     gated, absent, data_set = done.stdout.splitlines()

@@ -33,6 +33,7 @@ configs:
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     with Hub(tmp_path / "hub") as hub:
         yield hub
 

@@ -306,6 +306,11 @@ def test_the_hub_s_tokenizer_of_2020_is_replaced_offline_by_the_one_beside_the_m
         loaded(model, tokenizer_name="facebook/bart-large-mnli")
 
 
+@pytest.mark.parametrize("name", ["./nowhere", "/nowhere/tokenizer", "a/b/c"])
+def test_a_mistyped_path_of_a_tokenizer_is_refused_though_there_is_one_beside_the_model(model, name):
+    assert name in refusal(model, tokenizer_name=name)
+
+
 def test_more_tokens_than_positions_are_refused_before_anything_is_computed(model):
     assert "max_seq_length 129 is more than the model's 128 positions" in refusal(model, max_seq_length=129)
 

@@ -75,7 +75,7 @@ def test_rows_that_were_dropped_keep_their_numbers_free(tmp_path):
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     split = Split("rte", ["a"], ["b"], None, "test", submission="RTE")
-    with pytest.raises(RunError, match=r"RTE.tsv: cannot be written"):
+    with pytest.raises(RunError, match=r"RTE.tsv could not be written"):
         write_submission(tmp_path / "file", TASKS["rte"], split, np.array([1]))
 
 

@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import ModelCard
 
-from distilbart_mnli import checkpoints, encoder_cache, stages, trackers, training
+from distilbart_mnli import checkpoint_tensors, checkpoints, encoder_cache_build, stages, trackers, training
 from distilbart_mnli.context import Context
 from tests.training_runs import Workshop, command, environment, only_checkpoint, outcome, train_here, weights_of
 
@@ -68,15 +69,23 @@ def fails_from(call: int, size: int, function):
 FULL = {
     "a checkpoint's weights": (Context, "save_model", 4, 50_000, "checkpoint-4 could not be written"),
     "a checkpoint's tokenizer": (Context, "save_model", 4, 5_000, "checkpoint-4 could not be written"),
-    "a checkpoint's moments": (checkpoints, "save_optimizer", 4, 5_000, "checkpoint-4 could not be written"),
-    "a checkpoint's generators": (checkpoints, "save_random_states", 4, 100, "checkpoint-4 could not be written"),
+    "a checkpoint's moments": (checkpoint_tensors, "save_optimizer", 4, 5_000, "checkpoint-4 could not be written"),
+    "a checkpoint's generators": (
+        checkpoint_tensors,
+        "save_random_states",
+        4,
+        100,
+        "checkpoint-4 could not be written",
+    ),
     "a checkpoint's state": (Context, "write_trainer_state", 4, 1_000, "checkpoint-4 could not be written"),
     "the final model": (stages, "save_final_model", 1, 50_000, "the model could not be written"),
     "the training's results": (stages, "merge_results", 1, 10, "all_results.json could not be written"),
     "the evaluation's results": (stages, "write_evaluation", 1, 10, "eval_results_mnli.txt could not be written"),
     "the predictions": (stages, "write_evaluation", 1, 300, "eval_predictions_mnli.tsv could not be written"),
+    "the curves": (stages, "write_card", 1, 10, "training_curves.png could not be written"),
+    "the model card": (ModelCard, "save", 1, 10, "README.md could not be written"),
     "the tokens": (Context, "tokenize", 1, 500, "the tokens of mnli could not be kept"),
-    "an encoder cache": (encoder_cache, "_lay_out", 1, 10_000, "while reserving"),
+    "an encoder cache": (encoder_cache_build, "_lay_out", 1, 10_000, "while reserving"),
 }
 
 
@@ -88,7 +97,7 @@ def test_a_full_disk_ends_the_run_in_one_line_and_resuming_ends_it_well(shop, ex
         options["encoder_cache_dir"] = str(tmp_path / "cache")
     with monkeypatch.context() as patch:
         patch.setattr(owner, name, fails_from(call, size, getattr(owner, name)))
-        code, error = train_here(options)
+        code, error = train_here(options, card=True)
     assert code == 1 and message in error and re.search(r"File too large|No space left", error), error
     out = Path(options["output_dir"])
     assert not list(out.glob(checkpoints.TEMPORARY + "*"))

@@ -107,7 +107,7 @@ def test_saving_changes_nothing(shop, uninterrupted):
 
 
 def test_without_the_saved_random_states_the_comparison_fails(shop, uninterrupted, tmp_path, monkeypatch):
-    monkeypatch.setattr(training.checkpoints, "set_random_state", lambda states: None)
+    monkeypatch.setattr(training.checkpoint_tensors, "set_random_state", lambda states: None)
     found = resumed(shop, uninterrupted(RANDOM), RANDOM, 5, tmp_path)
     assert outcome(found)["weights"] != outcome(uninterrupted(RANDOM))["weights"]
 

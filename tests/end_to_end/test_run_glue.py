@@ -61,7 +61,7 @@ def glue(*words: object) -> int:
     """run_glue.py with this command line, in this process; returns its exit code."""
     with pytest.MonkeyPatch.context() as patch, as_in_a_new_process():
         patch.setattr(sys, "argv", ["run_glue.py", *map(str, words)])
-        return run_command(run_glue.main)
+        return run_command(run_glue.run_stages)
 
 
 def everything(folder: Path) -> dict[str, bytes | None]:
@@ -129,6 +129,11 @@ def test_a_faulty_data_file_is_named_with_its_line_and_nothing_is_written(capsys
     rewrite(place / "data" / file, change)
     said = refused(capsys, place, *BASE, *TRAIN, "--do_eval", "--output_dir", "a/b/out")
     assert f"data/{file}" in said and told in said
+
+
+def test_a_training_into_the_folder_of_a_model_is_refused(capsys, place):
+    said = refused(capsys, place, *BASE, *TRAIN, "--output_dir", "student")
+    assert "output_dir student holds a model" in said and "--overwrite_output_dir" in said
 
 
 BAD_WORDS = {

@@ -16,7 +16,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from distilbart_mnli.checkpoints import checkpoints_in, load_random_states, read_state
+from distilbart_mnli.checkpoint_tensors import load_random_states
+from distilbart_mnli.checkpoints import checkpoints_in, read_state
+from distilbart_mnli.signals import StopSignals
+from distilbart_mnli.training import Training
 from tests.tiny import tiny_mnli
 from tests.training_runs import ROOT, Workshop, environment, outcome, start, train_here
 
@@ -126,6 +129,41 @@ def test_a_second_interrupt_ends_at_once(shop):
     code, output = watched.end(10)
     assert code == 130 and "interrupted twice" in output and "Traceback" not in output
     assert checkpoints_in(Path(options["output_dir"])) == []
+
+
+@pytest.mark.parametrize("first", [[], [signal.SIGTERM], [signal.SIGUSR1, signal.SIGINT, signal.SIGTERM]])
+def test_interrupts_are_counted_whatever_other_signals_came(monkeypatch, first):
+    def leave(code: int) -> None:
+        raise SystemExit(code)
+
+    monkeypatch.setattr(os, "_exit", leave)
+    with StopSignals() as signals:
+        for number in first:
+            signal.raise_signal(number)
+        if signal.SIGINT not in first:
+            signal.raise_signal(signal.SIGINT)
+        with pytest.raises(SystemExit) as left:
+            signal.raise_signal(signal.SIGINT)
+    assert left.value.code == 130
+    assert signals.received == (first or [signal.SIGINT])[0]
+
+
+def test_a_signal_during_the_last_save_stops_before_the_evaluation(shop, monkeypatch):
+    options = long_options(shop, "last-save", max_steps=2, eval_strategy="no")
+    whole_save = Training._save
+
+    def save(self) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        whole_save(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "_save", save)
+        code, error = train_here(options)
+    assert code == 143 and error.startswith("stopped by SIGTERM after step 2 of 2; go on with: ")
+    folder = Path(options["output_dir"])
+    assert [path.name for path in checkpoints_in(folder)] == ["checkpoint-2"] and not list(folder.glob("eval_*"))
+    assert train_here(options, ("--resume_from_checkpoint",)) == (0, "")
+    assert (folder / "eval_results_mnli.txt").is_file()
 
 
 def workers_of(launcher: int) -> dict[int, int]:

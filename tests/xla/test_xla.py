@@ -245,6 +245,12 @@ def test_stock_transformers_load_the_model_and_agree_on_every_row_of_the_evaluat
     np.testing.assert_allclose(logits_in(rows), np.stack(stock), rtol=0, atol=1e-4)
 
 
+def test_an_encoder_cache_that_is_asked_for_is_refused(shop):
+    code, error = train_here({**shop.options("cached", **RECIPE), "cache_encoder_outputs": "true"})
+    assert code == 2
+    assert error == "cache_encoder_outputs is true, but XLA has no encoder cache; take auto"
+
+
 def test_a_resumed_run_ends_as_the_uninterrupted_one(shop, trained, tmp_path):
     only_checkpoint(trained[0], tmp_path / "out", STEPS)
     options = {**shop.options("unused", **ALL), "output_dir": str(tmp_path / "out")}

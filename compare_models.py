@@ -1,0 +1,55 @@
+"""Measure models side by side: size, accuracy, agreement with the teacher, zero-shot topics, speed, memory.
+
+    python compare_models.py facebook/bart-large-mnli distilbart-mnli-12-1 distilbart-mnli-12-3 \\
+        --data_dir glue_data/MNLI --output_dir tradeoffs --zero_shot ag_news_test.jsonl
+
+The first model is the teacher. Writes tradeoffs.md, .csv, .json and .png. With --update_model_dirs each model's own
+figures go into a tradeoffs.json in its folder, and the model card there is written again with them. A model that
+cannot be used is reported and left out; the others are measured all the same.
+
+Exit codes: 0 done; 1 a model failed while it ran; 2 bad input, or a model that cannot be used; 3 the Hub refused.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from distilbart_mnli.command_line import OneLineParser
+from distilbart_mnli.errors import run_command
+from distilbart_mnli.sheet import SheetOptions, make_sheet
+from distilbart_mnli.zero_shot import DEFAULT_TEMPLATE
+
+
+def positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1, not '{text}'")
+    return int(text)
+
+
+def read_arguments(argv: list[str]) -> SheetOptions:
+    """Raises InputError, of one line, for whatever cannot be understood."""
+    parser = OneLineParser(prog="compare_models.py", description=__doc__)
+    add = parser.add_argument
+    add("models", nargs="+", metavar="MODEL", help="folders or Hub ids; the first is the teacher")
+    add("--output_dir", type=Path, required=True, metavar="DIR", help="where the sheet goes")
+    add("--data_dir", metavar="DIR", help="MNLI's TSV files (default: nyu-mll/glue on the Hub)")
+    add("--max_eval_samples", type=positive, metavar="N", help="first rows of each set only: a quick look")
+    add("--max_seq_length", type=positive, default=128, metavar="N", help="tokens of an MNLI pair (default: 128)")
+    add("--zero_shot", type=Path, metavar="FILE", help="JSON lines (or CSV, TSV) with the columns text and label")
+    add("--hypothesis_template", default=DEFAULT_TEMPLATE, metavar="TEXT", help=f"default: '{DEFAULT_TEMPLATE}'")
+    add("--max_zero_shot_samples", type=positive, metavar="N", help="first texts of that file only")
+    add("--devices", nargs="+", choices=("cpu", "cuda"), help="where speed is measured (default: all there are)")
+    add("--bf16", action="store_true", help="compute in bfloat16 (autocast) instead of float32")
+    add("--repetitions", type=positive, default=5, metavar="N", help="turns of each model's speed (default: 5)")
+    add("--threads", type=positive, metavar="N", help="CPU threads (default: torch's)")
+    add("--no_speed", action="store_true", help="accuracy only")
+    add("--update_model_dirs", action="store_true", help="a tradeoffs.json, and the card, in each model's folder")
+    return SheetOptions(**vars(parser.parse_args(argv)))
+
+
+def main() -> None:
+    make_sheet(read_arguments(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

@@ -1,0 +1,70 @@
+"""What may be published of a command line, an option or a text: nothing tells where files lay on one machine, and no
+token is in it.
+"""
+
+import itertools
+import os
+import re
+import shlex
+import sys
+from pathlib import Path
+
+_START = r"(?:file:/+|~[\w.-]*[\\/]|[A-Za-z]:[\\/]|\\\\|\.{0,2}/(?!/))"
+# </s> and the like are tokens or HTML, no paths; </home/ada/x> is one.
+_LOCAL_PATH = re.compile(r"(?<![\w./\\-])(?!(?<=<)/[\w|-]+>)" + _START + r"[^\s'\"`,;)\]}<>]+")
+_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{8,}")
+
+
+def without_paths(text: str) -> str:
+    """`text` with each local path reduced to its last part: absolute, from the home folder, or with a leading dot."""
+    return _LOCAL_PATH.sub(lambda match: last_part(match.group()), text)
+
+
+def public_command(command: str) -> str:
+    """A command line to publish: paths of one machine reduced to their last parts, tokens left out."""
+    try:
+        words = shlex.split(command)
+    except ValueError:  # an unclosed quote: not one of ours, but it is text all the same
+        return _TOKEN.sub("hf_...", without_paths(command))
+    kept: list[str] = []
+    for word in words:
+        option, equals, value = word.partition("=")
+        is_option = option.startswith("-") and bool(equals)
+        if kept and kept[-1].replace("-", "_") == "__hub_token":
+            kept.pop()
+            continue
+        if option.replace("-", "_") == "__hub_token" and equals:
+            continue
+        start, value = (option + "=", value) if is_option else ("", word)
+        if re.match(_START + "|/", value):  # the whole word, spaces included
+            value = last_part(value)
+        kept.append(_TOKEN.sub("hf_...", start + without_paths(value)))
+    return shlex.join(kept)
+
+
+def last_part(path: str) -> str:
+    """Base name of a path of any system; "." of a root."""
+    return re.split(r"[\\/]", path.rstrip("\\/"))[-1] or "."
+
+
+def command_line() -> str:
+    """How this process was started, as a shell reads it, with the launcher's usual command in front.
+
+    Without a token: this is printed, and written to files.
+    """
+    launched = "LOCAL_RANK" in os.environ or "ACCELERATE_MIXED_PRECISION" in os.environ
+    words = [Path(sys.argv[0]).name]
+    for before, word in itertools.pairwise(sys.argv):
+        if "__hub_token" not in (before.replace("-", "_"), word.partition("=")[0].replace("-", "_")):
+            words.append(word)
+    return ("accelerate launch " if launched else "python ") + shlex.join(words)
+
+
+def shown_path(text: str) -> str:
+    """A path of this machine as its last part; anything else as it is.
+
+    A folder that is there is a path, however much its name looks like one on the Hub: models/student.
+    """
+    if len(text) > 1 and (text.startswith(("/", "~", "../")) or Path(text).is_dir()):
+        return Path(text).name
+    return text
