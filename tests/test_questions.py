@@ -198,7 +198,7 @@ def test_a_table_by_hand(tmp_path):
 def test_a_failed_run_stops_the_call_with_its_command(tmp_path, monkeypatch):
     tiny_bart(tmp_path / "teacher", decoder_layers=3)
     monkeypatch.setattr(driver, "execute", lambda words: 2)
-    with pytest.raises(RunError, match=r"exit code 2 from: python run_glue\.py args/questions/evaluate\.json"):
+    with pytest.raises(RunError, match=r"exit code 2 from: python create_student\.py .*2-1-copied; call again"):
         driver.main(options(tmp_path))
 
 
