@@ -29,7 +29,7 @@ LAYERS = ".decoder.layers."
 
 
 def options(folder: Path) -> list[str]:
-    sizes = "--decoder_layers 1 2 --main_layers 1 --train_rows 32 --slow_train_rows 16 --seeds 1 2".split()
+    sizes = "--decoder_layers 1 2 --main_layers 1 --train_rows 32 --seeds 1 2".split()
     named = ["--teacher", folder / "teacher", "--data_dir", folder / "data", "--output_dir", folder / "out"]
     return [*map(str, named), *sizes]
 
@@ -79,11 +79,11 @@ def test_the_plan_has_the_cells_of_every_question_and_three_seeds_for_two_studen
     assert cells[("6-6", "teacher", 0, 0, "")] == {1}
     for student, seeds in (("6-1", {1, 2, 3}), ("6-2", {1}), ("6-3", {1, 2, 3}), ("6-4", {1})):
         assert cells[(student, "copied", 0, 0, "")] == {1}
-        assert cells[(student, "copied", 8000, 2, "")] == cells[(student, "fresh", 8000, 2, "")] == seeds
+        assert cells[(student, "copied", 4000, 2, "")] == cells[(student, "fresh", 4000, 2, "")] == seeds
         if student != "6-1":  # the table of 2020 copies layer 0 into 6-1: the first one
-            assert cells[(student, "first", 8000, 2, "")] == seeds
+            assert cells[(student, "first", 4000, 2, "")] == seeds
     for student in ("6-1", "6-3"):
-        assert cells[(student, "copied", 8000, 1, "")] == {1, 2, 3}
+        assert cells[(student, "copied", 4000, 1, "")] == {1, 2, 3}
         for encoder in ("", "dropout", "trained"):
             assert cells[(student, "copied", 4000, 2, encoder)] == {1, 2, 3}
     assert not any(kind == "first" and student == "6-1" for student, kind, *_ in cells)
@@ -123,19 +123,19 @@ def test_the_copied_students_hold_the_teachers_layers(answered):
 @pytest.mark.parametrize("encoder", ["", "-dropout", "-trained"])
 def test_the_encoder_is_trained_where_the_row_says_so_alone(answered, encoder):
     out = answered[0] / "out"
-    run = out / "runs" / f"2-1-copied-16x2{encoder}-seed2"
+    run = out / "runs" / f"2-1-copied-32x2{encoder}-seed2"
     changed = differing(run, out / "students" / "2-1-copied")
     assert any(LAYERS in name for name in changed)
     assert any(".encoder.layers." in name for name in changed) == (encoder == "-trained")
     args = json.loads((run / "training_args.json").read_text())
     assert args["frozen_encoder_dropout"] == (encoder == "-dropout")
-    assert (args["max_train_samples"], args["num_train_epochs"], args["seed"]) == (16, 2, 2)
+    assert (args["max_train_samples"], args["num_train_epochs"], args["seed"]) == (32, 2, 2)
 
 
 def test_the_table_has_every_cell_and_the_figures_of_the_runs(answered):
     folder, _ = answered
     text = (folder / "out" / "results.md").read_text()
-    plan = Plan(2, 3, (1, 2), (1,), 32, 16, seeds=(1, 2))
+    plan = Plan(2, 3, (1, 2), (1,), 32, seeds=(1, 2))
     assert text.count("`") // 2 == sum(len(question.rows) for question in questions(plan))
     assert "not run" not in text
     for question in questions(plan):
@@ -198,7 +198,7 @@ def test_a_table_by_hand(tmp_path):
 def test_a_failed_run_stops_the_call_with_its_command(tmp_path, monkeypatch):
     tiny_bart(tmp_path / "teacher", decoder_layers=3)
     monkeypatch.setattr(driver, "execute", lambda words: 2)
-    with pytest.raises(RunError, match=r"exit code 2 from: python run_glue\.py args/questions/evaluate\.json"):
+    with pytest.raises(RunError, match=r"exit code 2 from: python create_student\.py .*2-1-copied; call again"):
         driver.main(options(tmp_path))
 
 

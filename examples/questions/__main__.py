@@ -37,13 +37,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--output_dir", required=True, type=Path, metavar="FOLDER", help="students, runs, encoder cache, results.md")
     add("--decoder_layers", type=int, nargs="+", default=[1, 2, 3, 4], metavar="N", help="students (default: 1 2 3 4)")
     add("--main_layers", type=int, nargs="+", default=[1, 3], metavar="N", help="those with every seed (default: 1 3)")
-    add("--train_rows", type=int, default=8000, help="training rows of most runs (default: 8000)")
-    add(
-        "--slow_train_rows",
-        type=int,
-        default=4000,
-        help="training rows of runs without an encoder cache, and of their baselines (default: 4000)",
-    )
+    add("--train_rows", type=int, default=4000, metavar="N", help="training rows of every run (default: 4000)")
     add("--seeds", type=int, nargs="+", default=[1, 2, 3], metavar="SEED", help="(default: 1 2 3)")
     add("--dry_run", action="store_true", help="print the commands that are still to run, and run nothing")
     add("--table_only", action="store_true", help="write the table from the runs that are there")
@@ -53,8 +47,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
             raise InputError(f"--{name}: a number is given twice")
     if not set(args.main_layers) <= set(args.decoder_layers):
         raise InputError("--main_layers: must be among --decoder_layers")
-    if min(args.train_rows, args.slow_train_rows) < 1:
-        raise InputError("--train_rows and --slow_train_rows: must be at least 1")
+    if args.train_rows < 1:
+        raise InputError(f"--train_rows: must be at least 1, not {args.train_rows}")
     return args
 
 
@@ -66,7 +60,6 @@ def make_plan(args: argparse.Namespace) -> Plan:
         decoder_layers=args.decoder_layers,
         main_layers=args.main_layers,
         train_rows=args.train_rows,
-        slow_train_rows=args.slow_train_rows,
         seeds=args.seeds,
     )
 
