@@ -260,7 +260,7 @@ def launched(options: dict, *flags: object) -> subprocess.CompletedProcess:
             ),
             *(ROOT / "run_glue.py", path, *map(str, flags)),
         ],
-        env=environment(path.parent),
+        env=environment(path.parent, ACCELERATE_USE_CPU="false"),
         capture_output=True,
         text=True,
         timeout=600,
