@@ -154,7 +154,7 @@ class Reference(Variant):
         # A script shuffles and cuts: micro-batches are random, not sorted within their step.
         rng = np.random.default_rng(0)
         order = [rng.permutation(step).reshape(-1, size) for step in order if len(step) == recipe.effective]
-        multiple = 8 if recipe.device == "cuda" and recipe.dtype == torch.bfloat16 else 1
+        multiple = 8 if recipe.device == "cuda" else 1
 
         def length(rows: np.ndarray) -> int:
             longest = int(split.lengths[rows].max())
@@ -277,7 +277,7 @@ class Ours(Variant):
         split = recipe.split
         order = epoch_order(split.lengths, 0, 0, recipe.effective, "group_by_length")
         order = [step for step in order if len(step) == recipe.effective]
-        multiple = 8 if recipe.device == "cuda" and recipe.dtype == torch.bfloat16 else 1
+        multiple = 8 if recipe.device == "cuda" else 1
         padding = Padding(arithmetic.MAX_LENGTH, multiple)
 
         def shapes(steps: list[np.ndarray]) -> list[tuple[int, int]]:

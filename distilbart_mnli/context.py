@@ -94,7 +94,7 @@ class Context:
         self.on_xla = self.fill = self.accelerator.distributed_type == DistributedType.XLA
         if self.on_xla:
             xla.use_static_masks(self.model)
-        multiple = args.pad_to_multiple_of or (8 if device.type == "cuda" and self.precision != "no" else 1)
+        multiple = args.pad_to_multiple_of or (8 if device.type == "cuda" else 1)
         buckets = XLA_BUCKETS if self.fill else ()
         self.padding = Padding(args.max_seq_length, multiple, args.pad_to_max_length, buckets)
         self.pin = device.type == "cuda"

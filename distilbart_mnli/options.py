@@ -74,7 +74,7 @@ class DataArguments:
     pad_to_max_length: bool = False
     """Pad every batch to max_seq_length, as in 2020. The results are the same; the time is not."""
     pad_to_multiple_of: int | None = None
-    """Round the padded length up to a multiple of this (default: 8 on a GPU in half precision, else 1)."""
+    """Round the padded length up to a multiple of this (default: 8 on a GPU, else 1)."""
     train_sampling_strategy: Literal["group_by_length", "random"] = "group_by_length"
     """Batches of like lengths, or of random ones (2020)."""
     max_train_samples: int | None = None
