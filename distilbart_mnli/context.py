@@ -173,7 +173,7 @@ class Context:
         )
         reasons = [other for other in gather_objects(reason) if other]
         if reasons and wanted == "true":
-            why = "cache_encoder_outputs is true" if forced is None else "the checkpoint was made with an encoder cache"
+            why = "cache_encoder_outputs is true" if forced is None else "the checkpoint was made with a cache"
             raise_together(InputError(f"{why}, but {reasons[0]}; see also encoder_cache_dir"))
         if reasons:
             logger.info("encoder cache: none for %s: %s", split.name, reasons[0])
