@@ -29,6 +29,7 @@ from tqdm import tqdm
 from transformers import BartConfig, BartForSequenceClassification, PreTrainedTokenizerBase
 
 LATENCY_PAIRS = 24  # single pairs in one turn
+MEMORY_ROWS = 32  # rows of the forward pass in which memory is measured, the same for all models
 # Pairs in one turn, and the batch sizes that are tried on them.
 THROUGHPUT_PAIRS = {"cpu": 128, "cuda": 4096}
 BATCH_SIZES = {"cpu": (4, 16, 64), "cuda": (32, 128, 512)}
@@ -144,15 +145,13 @@ def _figures(subject: Subject) -> dict[str, Any]:
 # Memory
 
 
-def peak_memory(
-    model_path: str, rows: int, length: int, device: torch.device, bf16: bool, threads: int
-) -> float | None:
-    """Peak MB of one forward pass of `rows` x `length` tokens, weights included, in a process that does nothing else.
+def peak_memory(model_path: str, length: int, device: torch.device, bf16: bool, threads: int) -> float | None:
+    """Peak MB of a forward pass of MEMORY_ROWS x `length` tokens, weights included, in a process of its own.
 
     On a GPU, what torch allocated at most; on a CPU, the resident memory above what the libraries take. None where the
     system does not tell it (/proc is Linux's), or where the child failed.
     """
-    task = {"rows": rows, "length": length, "device": device.type, "bf16": bf16, "threads": threads}
+    task = {"rows": MEMORY_ROWS, "length": length, "device": device.type, "bf16": bf16, "threads": threads}
     done = subprocess.run(
         [sys.executable, "-m", "distilbart_mnli.inference_speed", model_path, json.dumps(task)],
         capture_output=True,
@@ -189,6 +188,8 @@ def _load_and_run(model_path: str | None, rows: int, length: int, device: torch.
     else:
         model = BartForSequenceClassification.from_pretrained(model_path, dtype=torch.float32)
     model = model.to(device).eval()
+    for parameter in model.parameters():
+        parameter.sum()  # every weight is read once: a file that is only mapped would count with the pages in use
     ids = torch.full((rows, length), 3, device=device)
     ids[:, -1] = model.config.eos_token_id
     with torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):

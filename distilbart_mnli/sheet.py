@@ -153,8 +153,7 @@ def _time(
         if candidate.loaded is None:
             continue
         entry: dict[str, Any] = {"device": device.type, **figures[candidate.name]}
-        rows, threads = entry["batch_size"], torch.get_num_threads()
-        peak = peak_memory(candidate.path, rows, options.max_seq_length, device, options.bf16, threads)
+        peak = peak_memory(candidate.path, options.max_seq_length, device, options.bf16, torch.get_num_threads())
         if peak is None:
             logger.warning("%s: the peak of memory could not be measured", candidate.name)
         else:

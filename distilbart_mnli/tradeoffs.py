@@ -21,6 +21,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from distilbart_mnli.card_format import number, percent, table
+from distilbart_mnli.inference_speed import MEMORY_ROWS
 from distilbart_mnli.training_curves import BLUE, INK, ORANGE
 
 NOT_MEASURED = "-"
@@ -71,7 +72,7 @@ def speed_table(sheet: Sheet, device: str) -> tuple[list[str], list[list[str]]]:
         "pairs/s": lambda pair: _with_spread(pair[1], "pairs_per_second"),
         "batch": lambda pair: str(pair[1]["batch_size"]),
         "of the teacher's": lambda pair: f"{pair[1]['pairs_per_second'] / teacher['pairs_per_second']:.2f} x",
-        "peak MB": lambda pair: f"{pair[1]['peak_mb']:.0f}",
+        f"peak MB, {MEMORY_ROWS} rows": lambda pair: f"{pair[1]['peak_mb']:.0f}",
     }
     return _filled(columns, found)
 
