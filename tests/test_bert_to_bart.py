@@ -213,7 +213,7 @@ def test_a_folder_with_something_in_it_is_replaced_only_if_it_is_a_model_and_tha
     ("words", "told"),
     [
         (["--save_path", "x"], "the following arguments are required: --bert"),
-        (["--bert", "no/such-model", "--save_path", "x"], "BERT no/such-model: no such folder here"),
+        (["--bert", "./no/such/model", "--save_path", "x"], "BERT ./no/such/model: there is no such folder"),
         (["--bert", "b", "--save_path", "x", "--seed", "one"], "argument --seed: invalid int value"),
     ],
 )
