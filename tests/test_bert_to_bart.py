@@ -186,6 +186,7 @@ def test_what_does_not_fit_is_refused_in_one_line_and_nothing_is_written(tmp_pat
     monkeypatch.chdir(tmp_path)
     tiny_bert(tmp_path / "bert")
     spoil(tmp_path / "bert")
+    capsys.readouterr()  # saving a model may show a bar
     assert convert(monkeypatch, "--bert", tmp_path / "bert", "--save_path", tmp_path / "bart") == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: BERT {tmp_path / 'bert'}: ") and told in line
