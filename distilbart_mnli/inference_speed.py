@@ -151,6 +151,8 @@ def peak_memory(model_path: str, length: int, device: torch.device, bf16: bool, 
     On a GPU, what torch allocated at most; on a CPU, the resident memory above what the libraries take. None where the
     system does not tell it (/proc is Linux's), or where the child failed.
     """
+    if Path(model_path).is_dir():
+        model_path = str(Path(model_path).resolve())  # the child runs in the repository's folder
     task = {"rows": MEMORY_ROWS, "length": length, "device": device.type, "bf16": bf16, "threads": threads}
     done = subprocess.run(
         [sys.executable, "-m", "distilbart_mnli.inference_speed", model_path, json.dumps(task)],
