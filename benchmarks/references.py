@@ -21,9 +21,16 @@ from transformers import BartConfig, BartForSequenceClassification, get_linear_s
 
 
 def save_random_student(config: BartConfig, folder: Path, seed: int = 0) -> None:
-    """A stock model with random weights; the encoder's depend on the seed alone, not on the decoder's layers."""
+    """A stock model with random weights. Its encoder depends on the seed alone, as students of one teacher share it.
+
+    (Seeding alone does not give that: the order in which transformers draws weights depends on the decoder's layers.)
+    """
     torch.manual_seed(seed)
-    BartForSequenceClassification._from_config(config, dtype=torch.float32).save_pretrained(folder)
+    one_layer = BartConfig.from_dict({**config.to_dict(), "decoder_layers": 1})
+    encoder = BartForSequenceClassification._from_config(one_layer, dtype=torch.float32).model.encoder
+    model = BartForSequenceClassification._from_config(config, dtype=torch.float32)
+    model.model.encoder.load_state_dict(encoder.state_dict())
+    model.save_pretrained(folder)
 
 
 def load_student(folder: Path, device: str, frozen: bool) -> BartForSequenceClassification:

@@ -40,6 +40,16 @@ def counted_multiply_adds(model, batches) -> int:
     return counter.get_total_flops() // 2
 
 
+def test_the_random_students_of_one_table_share_their_encoder(tmp_path):
+    """As the students of one teacher do; so the second finds the first one's encoder cache."""
+    for layers in (1, 3):
+        references.save_random_student(tiny_config(decoder_layers=layers), tmp_path / str(layers))
+    one, three = (references.load_student(tmp_path / str(layers), "cpu", frozen=True) for layers in (1, 3))
+    for name, tensor in one.model.encoder.state_dict().items():
+        assert torch.equal(tensor, three.model.encoder.state_dict()[name]), name
+    assert one.model.shared.weight.data_ptr() == one.model.encoder.embed_tokens.weight.data_ptr()
+
+
 @pytest.mark.parametrize("decoder_layers", [1, 3])
 @pytest.mark.parametrize("encoder_is", ["trained", "frozen", "cached"])
 def test_the_multiply_adds_of_stock_are_those_that_torch_counts(tmp_path, decoder_layers, encoder_is):
