@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 
 from distilbart_mnli.card_format import number, percent, table
 from distilbart_mnli.inference_speed import MEMORY_ROWS
-from distilbart_mnli.training_curves import BLUE, INK, ORANGE
+from distilbart_mnli.training_curves import BLUE, INK, ORANGE, style_axes
 
 NOT_MEASURED = "-"
 
@@ -223,12 +223,7 @@ def _draw_panel(axes: Axes, points: list[tuple[float, float, str]], teacher: str
     axes.set_title(f"MNLI matched against speed, {title}", color=INK, fontsize=11)
     axes.set_xlabel("pairs a second", color=INK)
     axes.set_ylabel("accuracy, %", color=INK)
-    axes.tick_params(colors=INK, labelsize=9)
-    axes.patch.set_alpha(0.0)
-    axes.grid(color=INK, alpha=0.25, linewidth=0.6)
-    for side, spine in axes.spines.items():
-        spine.set_color(INK)
-        spine.set_visible(side in ("left", "bottom"))
+    style_axes(axes)
 
 
 def label_offsets(axes: Axes, x: Sequence[float], y: Sequence[float]) -> list[float]:

@@ -114,17 +114,22 @@ def _draw(axes: Axes, title: str, curves: Series) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
     if all(name in _IN_PERCENT for name in names):
         axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.4g} %"))
+    style_axes(axes)
+    # Below the axes, where no curve can run through it.
+    columns = 3 if len(names) == 1 else 2
+    axes.legend(
+        loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=columns, frameon=False, labelcolor=INK, fontsize=9
+    )
+
+
+def style_axes(axes: Axes) -> None:
+    """Ticks, grid and the left and bottom spines in INK, on no background."""
     axes.tick_params(colors=INK, labelsize=9)
     axes.patch.set_alpha(0.0)
     axes.grid(color=INK, alpha=0.25, linewidth=0.6)
     for side, spine in axes.spines.items():
         spine.set_color(INK)
         spine.set_visible(side in ("left", "bottom"))
-    # Below the axes, where no curve can run through it.
-    columns = 3 if len(names) == 1 else 2
-    axes.legend(
-        loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=columns, frameon=False, labelcolor=INK, fontsize=9
-    )
 
 
 def _name(key: str) -> str:
