@@ -26,7 +26,14 @@ from distilbart_mnli.batching import Padding
 from distilbart_mnli.comparison import load_candidates, predict_together
 from distilbart_mnli.errors import run_command
 from distilbart_mnli.glue import find_task
-from distilbart_mnli.zero_shot import ZeroShotData, entailment_id, label_scores, read_zero_shot, tokenize_pairs
+from distilbart_mnli.zero_shot import (
+    DEFAULT_TEMPLATE,
+    ZeroShotData,
+    entailment_id,
+    label_scores,
+    read_zero_shot,
+    tokenize_pairs,
+)
 
 PIPELINE_BATCH_SIZES = {"cpu": (1, 2, 4, 8, 16, 32), "cuda": (16, 32, 64, 128, 256)}
 OUR_BATCH_TOKENS = {"cpu": (512, 1024, 2048, 4096, 8192), "cuda": (16384, 32768, 65536)}
@@ -39,7 +46,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("model", help="folder or Hub id of an NLI classifier")
     parser.add_argument("file", type=Path, help="columns text and label")
     parser.add_argument("--texts", type=int, default=200, help="first texts of the file")
-    parser.add_argument("--hypothesis_template", default="This example is {}.")
+    parser.add_argument("--hypothesis_template", default=DEFAULT_TEMPLATE)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--repetitions", type=int, default=5)

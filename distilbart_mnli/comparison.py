@@ -10,6 +10,7 @@ half of the time for a teacher and its four students.
 A model that cannot be loaded, or that computes values that are not finite, is reported and left out; the others go on.
 """
 
+import dataclasses
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -75,8 +76,7 @@ def load_candidates(paths: Sequence[str], args: Arguments, task: Task, progress:
     candidates = [Candidate(path, name) for path, name in zip(paths, candidate_names(paths), strict=True)]
     for candidate in tqdm(candidates, desc="Loading", unit="model", leave=False, disable=not progress):
         try:
-            model_args = Arguments(**{**vars(args), "model_name_or_path": candidate.path})
-            candidate.loaded = load(model_args, task)
+            candidate.loaded = load(dataclasses.replace(args, model_name_or_path=candidate.path), task)
         except CommandError as error:
             candidate.fail(error)
             continue

@@ -23,7 +23,7 @@ from distilbart_mnli.modeling import to_stock
 from distilbart_mnli.public_text import command_line, public_command, without_paths
 from distilbart_mnli.stages import set_up_logging
 from distilbart_mnli.tradeoffs import Sheet, terminal_tables, write_sheet
-from distilbart_mnli.zero_shot import read_zero_shot
+from distilbart_mnli.zero_shot import DEFAULT_TEMPLATE, read_zero_shot
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class SheetOptions:
     max_eval_samples: int | None = None
     max_seq_length: int = 128
     zero_shot: Path | None = None
-    hypothesis_template: str = "This example is {}."
+    hypothesis_template: str = DEFAULT_TEMPLATE
     max_zero_shot_samples: int | None = None
     devices: list[str] | None = None
     bf16: bool = False
