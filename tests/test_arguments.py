@@ -292,6 +292,8 @@ def test_a_value_of_the_wrong_type_is_refused_with_key_expected_and_found(tmp_pa
         (["--no_seed"], "seed is not true or false"),
         (["--no_do_train=true"], "takes no value"),
         (["--warmup_ratio"], "warmup_steps must be a finite number"),
+        (["--warmup_ratio", "1.0"], "command line: warmup_ratio must be a share of all steps, below 1, not '1.0'"),
+        (["--warmup_ratio=500"], "below 1, not '500'"),
     ],
 )
 def test_flags_that_make_no_sense_are_refused(flags, message):
