@@ -19,12 +19,10 @@ transformers.
 Saved models are stock (`to_stock`): the class below never reaches a config.json.
 """
 
-import contextlib
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import BartConfig, BartForSequenceClassification
 from transformers.masking_utils import (
     ALL_MASK_ATTENTION_FUNCTIONS,
@@ -32,6 +30,8 @@ from transformers.masking_utils import (
     causal_mask_function,
 )
 from transformers.models.bart.modeling_bart import BartAttention, BartDecoderLayer, shift_tokens_right
+
+from distilbart_mnli.kernels import choose_linear_kernels
 
 # Devices on which stock may look whether a batch has padding at all (attention_masks); XLA has its way in xla.py.
 HOST_READS_ARE_FREE = ("cpu", "xla")
@@ -158,6 +158,7 @@ class ShortCutBart(BartForSequenceClassification):
         last = config.decoder_layers - 1
         self.model.decoder.layers[last] = LastPositionDecoderLayer(config, layer_idx=last)
         self.post_init()
+        choose_linear_kernels(self)
         # True: the encoder has no gradient and no dropout, so its outputs are constants of the input.
         self.encoder_is_constant = False
         self.encoder_is_frozen = False
@@ -219,23 +220,6 @@ def freeze(model: ShortCutBart, encoder: bool, embeddings: bool, encoder_dropout
     model.encoder_is_frozen = encoder
     model.encoder_is_constant = encoder and not encoder_dropout
     model.train(model.training)
-
-
-def attention_kernels(device_type: str, precision: str) -> contextlib.AbstractContextManager[None]:
-    """While open, how scaled_dot_product_attention is computed; for a training step, its backward pass included.
-
-    Under bf16 autocast on a CPU: as two products and a softmax. torch's fused kernel has a backward pass there that
-    does not use the processor's bf16 products: it took 43 % of the step of a student with two full decoder layers, and
-    without it the step was 1.66 times as fast (32 x 40 tokens, d_model 384, one thread of an AMD EPYC with
-    avx512_bf16, torch 2.13; in float32 the two were equal). Everywhere else: what torch chooses.
-
-    Args:
-        device_type: as torch.device.type names it.
-        precision: "no", "bf16" or "fp16", accelerate's mixed precision.
-    """
-    if device_type == "cpu" and precision == "bf16":
-        return sdpa_kernel(SDPBackend.MATH)
-    return contextlib.nullcontext()
 
 
 def compile_layers(model: ShortCutBart, **options: Any) -> None:

@@ -36,7 +36,8 @@ from distilbart_mnli.batching import (
 from distilbart_mnli.context import Context, together
 from distilbart_mnli.errors import InputError, RunError, StoppedBySignal
 from distilbart_mnli.evaluation import FORWARD_INPUTS
-from distilbart_mnli.modeling import ShortCutBart, attention_kernels, compile_layers
+from distilbart_mnli.kernels import attention_kernels
+from distilbart_mnli.modeling import ShortCutBart, compile_layers
 from distilbart_mnli.processes import agree_max, gather_objects, raise_together
 from distilbart_mnli.resume import Progress
 from distilbart_mnli.schedule import best_metric, make_schedule
