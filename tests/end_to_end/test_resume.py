@@ -107,9 +107,10 @@ def test_saving_changes_nothing(shop, uninterrupted):
 
 
 def test_without_the_saved_random_states_the_comparison_fails(shop, uninterrupted, tmp_path, monkeypatch):
+    expected = uninterrupted(RANDOM)
     monkeypatch.setattr(training.checkpoint_tensors, "set_random_state", lambda states: None)
-    found = resumed(shop, uninterrupted(RANDOM), RANDOM, 5, tmp_path)
-    assert outcome(found)["weights"] != outcome(uninterrupted(RANDOM))["weights"]
+    found = resumed(shop, expected, RANDOM, 5, tmp_path)
+    assert outcome(found)["weights"] != outcome(expected)["weights"]
 
 
 def test_a_run_interrupted_three_times_ends_as_the_uninterrupted_one(shop, uninterrupted, tmp_path, monkeypatch):
@@ -137,6 +138,7 @@ def test_a_run_interrupted_three_times_ends_as_the_uninterrupted_one(shop, unint
 
 
 def test_examples_already_seen_are_neither_tokenised_nor_collated_again(shop, uninterrupted, tmp_path, monkeypatch):
+    expected = uninterrupted(FIRST)  # before its rows could be watched
     rows: list[int] = []
 
     class Watched(batching.Collator):
@@ -145,7 +147,7 @@ def test_examples_already_seen_are_neither_tokenised_nor_collated_again(shop, un
             return super().__call__(batch)
 
     monkeypatch.setattr(training, "Collator", Watched)
-    resumed(shop, uninterrupted(FIRST), FIRST, 10, tmp_path)
+    resumed(shop, expected, FIRST, 10, tmp_path)
     # Steps 11 and 12 end the second epoch with 8 + 4 examples; the third epoch has every example once.
     seen = Counter(rows)
     assert sum(seen.values()) == 12 + 44
