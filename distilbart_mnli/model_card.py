@@ -13,6 +13,7 @@ card_facts.py reads the run's files, card_body.py writes the text, training_curv
 metadata and the joining of new and old. What the Hub asks of the metadata: https://huggingface.co/docs/hub/model-cards.
 """
 
+import dataclasses
 import json
 import logging
 import re
@@ -54,13 +55,14 @@ Metadata = dict[str, Any]
 Checksums = dict[str, str | list[str]]
 
 
-def write_model_card(output_dir: Path, hub_model_id: str | None = None) -> None:
+def write_model_card(output_dir: Path, hub_model_id: str | None = None, license: str | None = None) -> None:
     """Write output_dir/README.md and, where there is a log, output_dir/training_curves.png.
 
     Args:
         output_dir: folder of a finished run; any of its files may be missing.
         hub_model_id: the repository that the code examples name; default: hub_model_id of training_args.json, else
             the folder's name.
+        license: where the files of the run name none.
 
     Raises:
         InputError: output_dir is no folder, or one of its result files is not JSON.
@@ -68,6 +70,8 @@ def write_model_card(output_dir: Path, hub_model_id: str | None = None) -> None:
     """
     folder = Path(output_dir)
     facts = read_facts(folder, hub_model_id)
+    if license and facts.license is None:
+        facts = dataclasses.replace(facts, arguments={**facts.arguments, "license": license})
     picture = plot_training_curves(folder) if facts.trained else None
     if facts.license is None and facts.has_model:
         logger.warning("model card: the license is left out, because no card of the teacher names one; --license does")
@@ -80,6 +84,24 @@ def write_model_card(output_dir: Path, hub_model_id: str | None = None) -> None:
     card = ModelCard(f"---\n{ModelCardData(**with_model_index(merged)).to_yaml()}\n---\n\n{body}\n")
     with whole_file(folder / FILE_NAME, "the other files of the run are whole") as temporary:
         card.save(temporary)
+
+
+def add_license(output_dir: Path, license: str, hub_model_id: str | None = None) -> None:
+    """Give the card of a finished run a license if it names none; one that is there stays.
+
+    Raises:
+        As `write_model_card`.
+    """
+    named = _read_old_card(Path(output_dir) / FILE_NAME)[0].get("license")
+    if not named:
+        write_model_card(output_dir, hub_model_id, license)
+    elif named != hub_license(license)[0]:
+        logger.warning(
+            "model card: %s names the license %s already, so --license %s changes nothing; edit it if it is wrong",
+            Path(output_dir) / FILE_NAME,
+            named,
+            license,
+        )
 
 
 # ---------------------------------------------------------------------------------------------------------------------

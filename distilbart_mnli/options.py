@@ -222,7 +222,7 @@ class HubArguments:
     hub_force: bool = False
     """Publish although the repository changed since this run last saw it."""
     license: str | None = None
-    """License for the model card, where the teacher's card names none."""
+    """License for the model card, where the teacher's card names none; a publish-only run adds it too."""
 
 
 GROUPS: dict[str, type] = {

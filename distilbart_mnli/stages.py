@@ -20,7 +20,7 @@ from distilbart_mnli.evaluation import to_task_predictions
 from distilbart_mnli.glue import get_task, load_evaluation, load_test, load_train
 from distilbart_mnli.hardware import batch_plan, describe, make_accelerator
 from distilbart_mnli.loading import load
-from distilbart_mnli.model_card import write_model_card
+from distilbart_mnli.model_card import add_license, write_model_card
 from distilbart_mnli.modeling import count_parameters, freeze
 from distilbart_mnli.processes import lock_output_dir, wait_for_all
 from distilbart_mnli.results import (
@@ -31,6 +31,7 @@ from distilbart_mnli.results import (
     write_evaluation,
 )
 from distilbart_mnli.resume import load_best
+from distilbart_mnli.staging import check_publishable
 from distilbart_mnli.submission import write_submission
 from distilbart_mnli.trackers import Trackers, check_installed
 from distilbart_mnli.training import Training, is_out_of_memory
@@ -274,7 +275,11 @@ def run(args: Arguments) -> None:
         if os.environ.get("RANK", "0") != "0":
             return  # a launcher started several processes, which have nothing to compute together
         set_up_logging(True)
-        hub.publish(Path(args.output_dir or ""), args)
+        finished = Path(args.output_dir or "")
+        if args.license:
+            check_publishable(finished)
+            add_license(finished, args.license, args.hub_model_id)
+        hub.publish(finished, args)
         return
     with memory_in_one_line(args), prepared(args) as context:
         if args.push_to_hub:

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from huggingface_hub import constants
+from huggingface_hub import ModelCard, constants
 
 from distilbart_mnli import hub as product
 from distilbart_mnli import stages, staging
@@ -329,6 +329,18 @@ def test_a_licence_the_hub_does_not_know_is_refused_before_training(hub, run_dir
 def test_a_publish_only_run_checks_the_card_itself(hub, run_dir):
     (run_dir / "README.md").write_text("---\nlicense: no-such-licence\n---\n")
     refused(HubError, "metadata: .*license", preflight, arguments(run_dir))
+
+
+def test_a_publish_only_run_adds_a_license_that_the_card_lacks(hub, run_dir, no_smoke, monkeypatch):
+    (run_dir / "README.md").write_text("# By hand\n\nWords of mine.\n")
+    monkeypatch.setattr(stages, "set_up_logging", lambda main: None)
+    stages.run(arguments(run_dir, license="apache-2.0"))
+    card = ModelCard(hub.files(REPO)["README.md"].decode())
+    assert card.data.license == "apache-2.0" and "Words of mine." in card.text
+    (run_dir / "model.safetensors").unlink()
+    before = (run_dir / "README.md").read_bytes()
+    refused(InputError, "no finished model to publish", stages.run, arguments(run_dir, license="mit"))
+    assert (run_dir / "README.md").read_bytes() == before
 
 
 def test_offline_mode_is_named(hub, run_dir, monkeypatch):

@@ -5,9 +5,10 @@ import re
 from pathlib import Path
 
 import pytest
+from huggingface_hub import ModelCard
 
 from distilbart_mnli.errors import InputError
-from distilbart_mnli.model_card import write_model_card
+from distilbart_mnli.model_card import add_license, write_model_card
 from tests.card_reading import check_hub_rules, readme, write
 from tests.finished_run import RESULTS, finished_run, on_data_that_is_not_glue, write_json
 
@@ -173,3 +174,23 @@ def test_a_damaged_file_is_named_in_one_line_and_the_card_stays_as_it_was(studen
 def test_a_folder_that_is_not_there_is_named(tmp_path):
     with pytest.raises(InputError, match=r"nowhere: no such folder"):
         write_model_card(tmp_path / "nowhere")
+
+
+def test_a_license_can_be_added_to_the_card_of_a_finished_run(student, caplog):
+    state = json.loads((student / "trainer_state.json").read_text(encoding="utf-8"))
+    state["run"].pop("license", None)
+    write_json(student / "trainer_state.json", state)
+    write_model_card(student)
+    edit(student, ("<!-- checksums", "The end.\n\n<!-- checksums"))
+    assert ModelCard.load(student / "README.md").data.license is None
+    assert "license is not stated" in readme(student)
+    caplog.clear()
+    add_license(student, "apache-2.0")
+    assert ModelCard.load(student / "README.md").data.license == "apache-2.0"
+    assert "license is not stated" not in readme(student) and "The end." in readme(student)
+    assert not caplog.messages
+    before = readme(student)
+    add_license(student, "apache-2.0")
+    assert readme(student) == before and not caplog.messages
+    add_license(student, "mit")
+    assert readme(student) == before and "already names the license apache-2.0" in caplog.text
