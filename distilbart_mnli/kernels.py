@@ -71,7 +71,8 @@ class OneDNNProduct(torch.autograd.Function):
         rows = gradient.reshape(-1, gradient.shape[-1])
         return (
             product(gradient, weight.t()) if ctx.needs_input_grad[0] else None,
-            product(rows.t(), inputs.reshape(-1, inputs.shape[-1]).t()) if ctx.needs_input_grad[1] else None,
+            # By MKL: oneDNN copies both transposed operands first, and keeps that memory.
+            rows.t() @ inputs.reshape(-1, inputs.shape[-1]) if ctx.needs_input_grad[1] else None,
             rows.sum(0) if ctx.needs_input_grad[2] else None,
         )
 

@@ -39,7 +39,7 @@ def test_a_product_and_its_gradients_are_those_of_float64(calls, shape, wanted):
     expected = linear(*reference)
     found.backward(upstream.float())
     expected.backward(upstream)
-    assert len(calls) == 1 + wanted[0] + wanted[1]
+    assert len(calls) == 1 + wanted[0]
     assert close(found.double(), expected)
     for tensor, other in zip(ours, reference, strict=True):
         assert (tensor.grad is None) == (other.grad is None)
@@ -131,6 +131,5 @@ def test_gradient_checkpointing_computes_with_the_same_kernels_again(calls):
     loss = ours(ids, torch.ones_like(ids)).sum()
     forward = len(calls)
     loss.backward()
-    gradients = 2 * sum(isinstance(module, torch.nn.Linear) for module in ours.model.decoder.modules())
-    assert len(calls) > forward + gradients / 2
+    assert len(calls) > 2 * forward - forward // 2  # the layers before the last are computed again, and have gradients
     assert all(torch.isfinite(p.grad).all() for p in ours.parameters() if p.grad is not None)
