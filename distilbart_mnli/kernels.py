@@ -44,14 +44,21 @@ def choose_linear_kernels(model: nn.Module) -> None:
                 module.__class__ = OneDNNLinear  # the same fields, another forward
 
 
+# Products of fewer rows take little time, and oneDNN's buffers cost 10 to 30 MB. A student with one decoder layer has
+# no others in training, if its encoder's outputs are cached.
+FEW_ROWS = 64
+
+
 class OneDNNLinear(nn.Linear):
-    """nn.Linear; in float32 on a CPU by oneDNN, in anything else as it is."""
+    """nn.Linear; in float32 on a CPU, from FEW_ROWS rows on, by oneDNN; in anything else as it is."""
 
     def forward(self, input: Tensor) -> Tensor:
         # Not in a captured graph: inductor does not take this operator in.
         if torch.compiler.is_compiling() or input.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
             return super().forward(input)
         if self.bias is None or not input.dtype == self.weight.dtype == torch.float32:
+            return super().forward(input)
+        if input.numel() < FEW_ROWS * self.in_features:
             return super().forward(input)
         return OneDNNProduct.apply(input, self.weight, self.bias)
 

@@ -19,6 +19,7 @@ def calls(monkeypatch) -> list[tuple[int, ...]]:
     seen: list[tuple[int, ...]] = []
     product = kernels.product
     monkeypatch.setattr(kernels, "mkl_lacks_avx512", lambda: True)
+    monkeypatch.setattr(kernels, "FEW_ROWS", 1)
     monkeypatch.setattr(kernels, "product", lambda *args: (seen.append(tuple(args[0].shape)), product(*args))[1])
     return seen
 
@@ -55,7 +56,8 @@ def test_a_classifier_computes_what_stock_computes(calls):
     stock = BartForSequenceClassification(stock.config)
     ours = ShortCutBart(stock.config)
     ours.load_state_dict(stock.state_dict())
-    ours.train(), stock.train()
+    ours.train()
+    stock.train()
     freeze(ours, encoder=True, embeddings=True)
     ids = torch.randint(5, 400, (4, 11), generator=torch.Generator().manual_seed(0))
     ids[:, -1] = 2
@@ -92,6 +94,8 @@ def test_nothing_is_changed_where_torch_chooses_better(calls, monkeypatch):
     layers(4, 5).double()(inputs.double())
     layers(4, 5).to("meta")(inputs.to("meta"))
     layers(4, 5, bias=False)(inputs)
+    monkeypatch.setattr(kernels, "FEW_ROWS", 4)
+    layers(4, 5)(inputs)
     assert calls == []
     monkeypatch.setattr(kernels, "mkl_lacks_avx512", lambda: False)
     assert type(layers(4, 5)[0]) is torch.nn.Linear
