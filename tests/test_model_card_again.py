@@ -193,4 +193,4 @@ def test_a_license_can_be_added_to_the_card_of_a_finished_run(student, caplog):
     add_license(student, "apache-2.0")
     assert readme(student) == before and not caplog.messages
     add_license(student, "mit")
-    assert readme(student) == before and "already names the license apache-2.0" in caplog.text
+    assert readme(student) == before and "names the license apache-2.0 already" in caplog.text
