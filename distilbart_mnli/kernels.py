@@ -1,6 +1,4 @@
-"""Which of torch's kernels compute a model: those that are slow on some processors are avoided. No result is rounded
-more than with the others.
-"""
+"""Which of torch's kernels compute a model, where its own choice is slow on some processors."""
 
 import contextlib
 import platform
@@ -52,14 +50,15 @@ class OneDNNLinear(nn.Linear):
     """nn.Linear; in float32 on a CPU, from FEW_ROWS rows on, by oneDNN; in anything else as it is."""
 
     def forward(self, input: Tensor) -> Tensor:
-        # Not in a captured graph: inductor does not take this operator in.
-        if torch.compiler.is_compiling() or input.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
-            return super().forward(input)
-        if self.bias is None or not input.dtype == self.weight.dtype == torch.float32:
-            return super().forward(input)
-        if input.numel() < FEW_ROWS * self.in_features:
-            return super().forward(input)
-        return OneDNNProduct.apply(input, self.weight, self.bias)
+        by_onednn = (
+            not torch.compiler.is_compiling()  # inductor does not take this operator in
+            and input.device.type == "cpu"
+            and not torch.is_autocast_enabled("cpu")
+            and self.bias is not None
+            and input.dtype == self.weight.dtype == torch.float32
+            and input.numel() >= FEW_ROWS * self.in_features
+        )
+        return OneDNNProduct.apply(input, self.weight, self.bias) if by_onednn else super().forward(input)
 
 
 class OneDNNProduct(torch.autograd.Function):
@@ -90,7 +89,7 @@ def product(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tenso
 
 @cache
 def mkl_lacks_avx512(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """True on an x86 processor that has AVX-512 and is not Intel's, if this torch has oneDNN's product."""
+    """True on an AMD processor that has AVX-512, if this torch has oneDNN's product."""
     if platform.machine() != "x86_64" or torch.backends.cpu.get_cpu_capability() != "AVX512":
         return False
     if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from distilbart_mnli.errors import InputError
-from distilbart_mnli.option_values import convert_truth, shown
+from distilbart_mnli.option_values import convert_number, convert_truth, shown
 
 logger = logging.getLogger(__name__)
 
@@ -104,14 +104,6 @@ def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return seen
 
 
-def _number(value: Any) -> float:
-    """0 for what is none: its new name's check says so."""
-    try:
-        return float(value)
-    except (TypeError, ValueError, OverflowError):
-        return 0.0
-
-
 def rename_old_keys(values: dict[str, Any], where: str) -> dict[str, Any]:
     """Translate the names of 2020; the new name, where given as well, wins."""
     renamed: dict[str, Any] = {}
@@ -126,7 +118,7 @@ def rename_old_keys(values: dict[str, Any], where: str) -> dict[str, Any]:
             value = convert_truth(value)
             if value is None:
                 raise InputError(f"{where}: {key} must be true or false, not {shown(values[key])}")
-        if key == "warmup_ratio" and _number(value) >= 1:  # warmup_steps would read it as a number of steps
+        if key == "warmup_ratio" and (convert_number(value) or 0) >= 1:  # warmup_steps would take it for steps
             raise InputError(f"{where}: warmup_ratio must be a share of all steps, below 1, not {shown(value)}")
         new = rule(value)
         logger.info("%s: %s is now %s", where, key, ", ".join(f"{k}={v}" for k, v in new.items()) or "the default")

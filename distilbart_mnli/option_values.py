@@ -125,6 +125,12 @@ def convert_truth(value: Any) -> bool | None:
     return None if converted is _NOT_CONVERTIBLE else converted
 
 
+def convert_number(value: Any) -> float | None:
+    """A finite number, also one written as text; None: it is none."""
+    converted = _convert_to(float, value)
+    return None if converted is _NOT_CONVERTIBLE else converted
+
+
 def _is_text(value: str) -> bool:
     """Whether a file can be named so and UTF-8 can hold it (JSON's "\\ud800" is half a character)."""
     try:

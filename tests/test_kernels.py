@@ -3,10 +3,10 @@
 import pytest
 import torch
 from torch.nn.functional import cross_entropy, linear
-from transformers import BartForSequenceClassification
 
 from distilbart_mnli import kernels
 from distilbart_mnli.modeling import ShortCutBart, freeze, to_stock
+from tests.test_modeling import both, close, pairs
 from tests.tiny import tiny_bart
 
 if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
@@ -20,12 +20,13 @@ def calls(monkeypatch) -> list[tuple[int, ...]]:
     product = kernels.product
     monkeypatch.setattr(kernels, "mkl_lacks_avx512", lambda: True)
     monkeypatch.setattr(kernels, "FEW_ROWS", 1)
-    monkeypatch.setattr(kernels, "product", lambda *args: (seen.append(tuple(args[0].shape)), product(*args))[1])
+
+    def watched(inputs, *rest):
+        seen.append(tuple(inputs.shape))
+        return product(inputs, *rest)
+
+    monkeypatch.setattr(kernels, "product", watched)
     return seen
-
-
-def close(found: torch.Tensor, expected: torch.Tensor) -> bool:
-    return (found - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
 @pytest.mark.parametrize("wanted", [(True, True, True), (False, True, True), (True, False, False)])
@@ -41,34 +42,26 @@ def test_a_product_and_its_gradients_are_those_of_float64(calls, shape, wanted):
     found.backward(upstream.float())
     expected.backward(upstream)
     assert len(calls) == 1 + wanted[0]
-    assert close(found.double(), expected)
+    assert close(found.double(), expected, 1e-5)
     for tensor, other in zip(ours, reference, strict=True):
         assert (tensor.grad is None) == (other.grad is None)
         if tensor.grad is not None:
-            assert other.grad is not None and close(tensor.grad.double(), other.grad)
+            assert other.grad is not None and close(tensor.grad.double(), other.grad, 1e-5)
 
 
 def test_a_classifier_computes_what_stock_computes(calls):
     """Logits, and the gradients of a student whose encoder is frozen."""
-    stock = tiny_bart(seed=1)
-    stock.config.dropout = stock.config.attention_dropout = stock.config.activation_dropout = 0.0
-    stock.config.classifier_dropout = 0.0
-    stock = BartForSequenceClassification(stock.config)
-    ours = ShortCutBart(stock.config)
-    ours.load_state_dict(stock.state_dict())
-    ours.train()
-    stock.train()
+    stock, ours = both(2)
     freeze(ours, encoder=True, embeddings=True)
-    ids = torch.randint(5, 400, (4, 11), generator=torch.Generator().manual_seed(0))
-    ids[:, -1] = 2
-    labels, mask = torch.tensor([0, 1, 2, 1]), torch.ones_like(ids)
+    ids, mask = pairs((9, 6, 17, 4))
+    labels = torch.tensor([0, 1, 2, 1])
     found = ours(ids, mask)
     cross_entropy(found, labels).backward()
     used = len(calls)
     expected = stock(input_ids=ids, attention_mask=mask).logits
     cross_entropy(expected, labels).backward()
     assert used > 0 and len(calls) == used  # stock's own products are left alone
-    assert close(found, expected)
+    assert close(found, expected, 1e-5)
     theirs = dict(stock.named_parameters())
     for name, parameter in ours.named_parameters():
         if parameter.requires_grad:
@@ -77,7 +70,7 @@ def test_a_classifier_computes_what_stock_computes(calls):
             assert (gradient - other).norm() <= 1e-4 * other.norm() + 1e-8, name
     calls.clear()
     with torch.no_grad():
-        assert close(ours.eval()(ids, mask), stock.eval()(input_ids=ids, attention_mask=mask).logits)
+        assert close(ours(ids, mask), stock(input_ids=ids, attention_mask=mask).logits, 1e-5)
     assert calls
 
 
