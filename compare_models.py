@@ -16,9 +16,9 @@ import sys
 from pathlib import Path
 
 from distilbart_mnli.command_line import OneLineParser
+from distilbart_mnli.compare.compare import SheetOptions, make_sheet
+from distilbart_mnli.compare.zero_shot import DEFAULT_TEMPLATE
 from distilbart_mnli.errors import run_command
-from distilbart_mnli.sheet import SheetOptions, make_sheet
-from distilbart_mnli.zero_shot import DEFAULT_TEMPLATE
 
 
 def positive(text: str) -> int:

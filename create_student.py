@@ -20,8 +20,8 @@ from transformers.utils import logging as transformers_logging
 
 from distilbart_mnli.command_line import OneLineParser
 from distilbart_mnli.errors import run_command
-from distilbart_mnli.layers import show_layers
-from distilbart_mnli.student import create_student
+from distilbart_mnli.model.layers import show_layers
+from distilbart_mnli.model.student import create_student
 
 
 def whole_number(text: str) -> int:

@@ -14,9 +14,9 @@ import sys
 from pathlib import Path
 
 from distilbart_mnli.command_line import OneLineParser
+from distilbart_mnli.data.download import download, select_tasks
+from distilbart_mnli.data.splits import TASKS
 from distilbart_mnli.errors import run_command
-from distilbart_mnli.glue import TASKS
-from distilbart_mnli.glue_download import download, select_tasks
 
 
 def main() -> None:

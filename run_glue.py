@@ -21,13 +21,13 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 
 def run_stages() -> None:
     """Read the arguments, run the stages."""
-    # Reading the arguments has something to say already (names of 2020, the launch); stages.py refines this.
+    # Reading the arguments has something to say already (names of 2020, the launch); train/stages.py refines this.
     level = logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
-    from distilbart_mnli.arguments import main_arguments
+    from distilbart_mnli.options.read import main_arguments
 
     args = main_arguments()
-    from distilbart_mnli.stages import run
+    from distilbart_mnli.train.stages import run
 
     run(args)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from distilbart_mnli.errors import InputError
-from distilbart_mnli.teacher import load_error
+from distilbart_mnli.model.teacher import load_error
 
 MAX_LENGTH = 128
 FIRST = 6

@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmarks.lengths import MAX_LENGTH, draw, measured_lengths, mnli_lengths
 from benchmarks.options import check_options
-from distilbart_mnli.batching import XLA_BUCKETS, Padding, epoch_order, micro_batches, padding_efficiency
+from distilbart_mnli.data.batches import XLA_BUCKETS, Padding, epoch_order, micro_batches, padding_efficiency
 from distilbart_mnli.errors import run_command
 
 TARGETS = {"grouped, unrounded": 0.95, "grouped, rounded to 8": 0.88}

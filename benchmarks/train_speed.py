@@ -18,7 +18,8 @@ the very batches that were measured, and beside the published count.
 Utilisation is multiply-adds / time / the best rate that a plain matrix product of this dtype reached here. "useful"
 has the same numerator for all five: what the student needs, on real tokens, encoder known, last layer at one position.
 "executed" has what each of them computes, padding included: it shows that none of them idles. In float32 on a CPU,
-ours multiplies by the library that is faster there (distilbart_mnli/kernels.py); the others leave the choice to torch.
+ours multiplies by the library that is faster there (distilbart_mnli/model/kernels.py); the others leave the choice to
+torch.
 
 Memory is the peak of a process that runs this variant alone, on the longest batches of an epoch: private memory above
 that of the libraries, imported and used once. Files that are mapped do not count (libraries, encoder cache, and
@@ -51,7 +52,7 @@ from benchmarks.options import check_options
 from benchmarks.references import save_random_student
 from benchmarks.variants import NAMES, SIZES, Ours, Recipe, Variant, make_split, make_variant, student_config
 from distilbart_mnli.errors import run_command
-from distilbart_mnli.kernels import mkl_lacks_avx512, product
+from distilbart_mnli.model.kernels import mkl_lacks_avx512, product
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 EPOCH_STEPS = 50  # as many as are sorted together (batching.RUN_STEPS)

@@ -21,9 +21,7 @@ from transformers import BartConfig, PreTrainedTokenizerFast
 from transformers.modeling_outputs import BaseModelOutput
 
 from benchmarks import arithmetic, references
-from distilbart_mnli import encoder_cache_build
-from distilbart_mnli.arguments import Arguments
-from distilbart_mnli.batching import (
+from distilbart_mnli.data.batches import (
     Collator,
     Padding,
     TokenizedSplit,
@@ -32,13 +30,15 @@ from distilbart_mnli.batching import (
     micro_batches,
     prefetch,
 )
-from distilbart_mnli.context import Context
-from distilbart_mnli.glue import TASKS
-from distilbart_mnli.hardware import batch_plan, make_accelerator
-from distilbart_mnli.loading import Loaded
-from distilbart_mnli.modeling import ShortCutBart, freeze
-from distilbart_mnli.trackers import Trackers
-from distilbart_mnli.training import Training
+from distilbart_mnli.data.splits import TASKS
+from distilbart_mnli.model import encoder_cache_build
+from distilbart_mnli.model.bart import ShortCutBart, freeze
+from distilbart_mnli.model.pretrained import Loaded
+from distilbart_mnli.options.read import Arguments
+from distilbart_mnli.train.launch import batch_plan, make_accelerator
+from distilbart_mnli.train.loop import Training
+from distilbart_mnli.train.run import Context
+from distilbart_mnli.train.trackers import Trackers
 
 SIZES = {
     "toy": {"d_model": 32, "ffn": 64, "heads": 4, "encoder_layers": 3, "vocab_size": 500},

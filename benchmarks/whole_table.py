@@ -184,7 +184,7 @@ def commands(
 
 def start_up(options: argparse.Namespace, environment: dict[str, str]) -> dict[str, float]:
     """Seconds that a process takes to import what it uses, before it looks at its input (the second of two)."""
-    modules = {"o": "distilbart_mnli.stages", "a": "benchmarks.reference_run", "b": "benchmarks.reference_run"}
+    modules = {"o": "distilbart_mnli.train.stages", "a": "benchmarks.reference_run", "b": "benchmarks.reference_run"}
     return {
         name: [run([sys.executable, "-c", f"import {modules[name]}"], environment) for _ in range(2)][1]
         for name in options.variants

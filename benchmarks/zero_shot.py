@@ -21,12 +21,8 @@ import torch
 from transformers import BartForSequenceClassification, pipeline
 
 from benchmarks.options import check_options
-from distilbart_mnli.arguments import Arguments
-from distilbart_mnli.batching import Padding
-from distilbart_mnli.comparison import load_candidates, predict_together
-from distilbart_mnli.errors import run_command
-from distilbart_mnli.glue import find_task
-from distilbart_mnli.zero_shot import (
+from distilbart_mnli.compare.candidates import load_candidates, predict_together
+from distilbart_mnli.compare.zero_shot import (
     DEFAULT_TEMPLATE,
     ZeroShotData,
     entailment_id,
@@ -34,6 +30,10 @@ from distilbart_mnli.zero_shot import (
     read_zero_shot,
     tokenize_pairs,
 )
+from distilbart_mnli.data.batches import Padding
+from distilbart_mnli.data.splits import find_task
+from distilbart_mnli.errors import run_command
+from distilbart_mnli.options.read import Arguments
 
 PIPELINE_BATCH_SIZES = {"cpu": (1, 2, 4, 8, 16, 32), "cuda": (16, 32, 64, 128, 256)}
 OUR_BATCH_TOKENS = {"cpu": (512, 1024, 2048, 4096, 8192), "cuda": (16384, 32768, 65536)}

@@ -1,4 +1,4 @@
-"""The parser of the small scripts. run_glue.py, which also reads files, has its own (arguments.py)."""
+"""The parser of the small scripts. run_glue.py, which also reads files, has its own (options/read.py)."""
 
 import argparse
 from typing import NoReturn

@@ -54,7 +54,7 @@ class StoppedBySignal(CommandError):
 def run_command(main: Callable[[], None]) -> int:
     """Run `main` and return the exit code of the process; a CommandError becomes one line on stderr.
 
-    An interrupt outside a training (inside one it is handled, see training.py) ends with 130, as a shell expects.
+    An interrupt outside a training (inside one it is handled, see train/loop.py) ends with 130, as a shell expects.
     """
     try:
         main()

@@ -4,7 +4,7 @@
         temporary.write_text(text, encoding="utf-8")
 
 A run that is killed, a full disk or a power cut then leaves the file that was there before, or none; never a half of
-one. (Folders: checkpoints.py and whole_folder.py.)
+one. (Folders: train/checkpoints.py and model/whole_folder.py.)
 """
 
 import contextlib

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from distilbart_mnli.model_card import HUB_LICENSES, write_model_card
+from distilbart_mnli.publish.card import HUB_LICENSES, write_model_card
 
 
 def write(folder: Path, hub_model_id: str | None = None) -> tuple[dict[str, Any], str]:

@@ -10,10 +10,10 @@ import sys
 import time
 from pathlib import Path
 
-from distilbart_mnli.arguments import Arguments
 from distilbart_mnli.errors import InputError, run_command
-from distilbart_mnli.hardware import batch_plan, describe, make_accelerator
+from distilbart_mnli.options.read import Arguments
 from distilbart_mnli.processes import agree_max, gather_objects, lock_output_dir, raise_together, ranks_sharing
+from distilbart_mnli.train.launch import batch_plan, describe, make_accelerator
 
 TASK = sys.argv[1]
 FOLDER = Path(sys.argv[2]) if len(sys.argv) > 2 else Path()

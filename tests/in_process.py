@@ -13,9 +13,9 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from torch import Tensor
 
-from distilbart_mnli import stages
-from distilbart_mnli.arguments import Arguments, check_together
-from distilbart_mnli.training import Training
+from distilbart_mnli.options.read import Arguments, check_together
+from distilbart_mnli.train import stages
+from distilbart_mnli.train.loop import Training
 
 
 @contextlib.contextmanager

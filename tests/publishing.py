@@ -12,8 +12,8 @@ import pytest
 import torch
 from huggingface_hub import constants
 
-from distilbart_mnli import hub_client
-from distilbart_mnli.arguments import Arguments
+from distilbart_mnli.options.read import Arguments
+from distilbart_mnli.publish import client as hub_client
 from tests.hub_server import Hub
 from tests.tiny import sentence, tiny_bart, tiny_tokenizer
 

@@ -8,8 +8,16 @@ import re
 import pytest
 from transformers import TrainingArguments as StockArguments
 
-from distilbart_mnli.arguments import GROUPS, Arguments, field_help, field_types, help_text, parse_arguments, read_file
 from distilbart_mnli.errors import InputError
+from distilbart_mnli.options.read import (
+    GROUPS,
+    Arguments,
+    field_help,
+    field_types,
+    help_text,
+    parse_arguments,
+    read_file,
+)
 
 # The file of 2020, key by key.
 VERBATIM = {

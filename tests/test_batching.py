@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import DataCollatorWithPadding
 
-from distilbart_mnli.batching import (
+from distilbart_mnli.data.batches import (
     XLA_BUCKETS,
     Collator,
     MicroBatch,
@@ -26,8 +26,8 @@ from distilbart_mnli.batching import (
     steps_per_epoch,
     tokenize,
 )
+from distilbart_mnli.data.splits import Split
 from distilbart_mnli.errors import InputError
-from distilbart_mnli.glue import Split
 from tests.tiny import tiny_config, tiny_tokenizer
 
 STRATEGIES = ("group_by_length", "random")

@@ -18,7 +18,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from benchmarks import arithmetic, lengths, padding, references, train_speed, variants, whole_table
 from distilbart_mnli.errors import CommandError
-from distilbart_mnli.modeling import ShortCutBart, freeze
+from distilbart_mnli.model.bart import ShortCutBart, freeze
 from tests.tiny import ROOT, TEACHER_LABELS, tiny_bart, tiny_config, tiny_mnli, tiny_tokenizer
 
 SHAPES = [(3, 11), (2, 7)]
@@ -68,7 +68,9 @@ def test_the_multiply_adds_of_stock_are_those_that_torch_counts(tmp_path, decode
 
 @pytest.mark.parametrize("decoder_layers", [1, 3])
 def test_the_multiply_adds_of_ours_are_those_that_torch_counts(decoder_layers, monkeypatch):
-    monkeypatch.setattr("distilbart_mnli.kernels.mkl_lacks_avx512", lambda: False)  # torch counts none of oneDNN's
+    monkeypatch.setattr(
+        "distilbart_mnli.model.kernels.mkl_lacks_avx512", lambda: False
+    )  # torch counts none of oneDNN's
     config = tiny_config(decoder_layers=decoder_layers)
     model = ShortCutBart._from_config(config, attn_implementation="eager").train()
     freeze(model, encoder=True, embeddings=True)

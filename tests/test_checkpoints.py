@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import save_file
 from transformers import get_scheduler
 
-from distilbart_mnli import checkpoint_tensors, checkpoints
 from distilbart_mnli.errors import InputError, RunError
-from distilbart_mnli.options import FOLLOW_EVALUATIONS, SCHEDULES
+from distilbart_mnli.options.fields import FOLLOW_EVALUATIONS, SCHEDULES
+from distilbart_mnli.train import checkpoint_tensors, checkpoints
 
 FILES = [
     "config.json",

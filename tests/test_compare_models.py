@@ -16,14 +16,15 @@ from sklearn.metrics import accuracy_score
 from transformers import AutoTokenizer, BartForSequenceClassification
 
 from compare_models import read_arguments
-from distilbart_mnli import comparison, sheet
-from distilbart_mnli.comparison import candidate_names
+from distilbart_mnli.compare import candidates as comparison
+from distilbart_mnli.compare import compare as sheet
+from distilbart_mnli.compare.candidates import candidate_names
+from distilbart_mnli.compare.compare import SheetOptions, make_sheet
+from distilbart_mnli.compare.sheet import Sheet, draw, label_offsets, quality_table, speed_table
+from distilbart_mnli.compare.speed import in_length_order, spread
+from distilbart_mnli.data.splits import load_evaluation
 from distilbart_mnli.errors import CommandError, InputError
-from distilbart_mnli.glue import load_evaluation
-from distilbart_mnli.inference_speed import in_length_order, spread
-from distilbart_mnli.sheet import SheetOptions, make_sheet
-from distilbart_mnli.student import create_student
-from distilbart_mnli.tradeoffs import Sheet, draw, label_offsets, quality_table, speed_table
+from distilbart_mnli.model.student import create_student
 from tests.finished_run import finished_run
 from tests.test_zero_shot import write_topics
 from tests.tiny import run, tiny_bart, tiny_mnli
@@ -54,8 +55,8 @@ def options(shop: Path, output_dir: Path, *models: str, **changes) -> SheetOptio
 
 def stock_predictions(folder: Path, shop: Path, number: int) -> tuple[list[str], list[str]]:
     """Names of the predicted and of the right labels, one row at a time."""
-    from distilbart_mnli.arguments import Arguments
-    from distilbart_mnli.glue import find_task
+    from distilbart_mnli.data.splits import find_task
+    from distilbart_mnli.options.read import Arguments
 
     task = find_task("mnli", "task_name")
     split = load_evaluation(Arguments(task_name="mnli", data_dir=str(shop / "data")), task)[number]
@@ -88,8 +89,8 @@ def test_figures_are_stocks_and_one_encoder_serves_its_students(shop, tmp_path, 
 
 
 def test_models_share_an_encoder_only_where_it_is_the_same(shop):
-    from distilbart_mnli.arguments import Arguments
-    from distilbart_mnli.glue import find_task
+    from distilbart_mnli.data.splits import find_task
+    from distilbart_mnli.options.read import Arguments
 
     paths = [str(shop / name) for name in ("teacher", "student-2-1", "stranger", "student-2-2")]
     candidates = comparison.load_candidates(paths, Arguments(task_name="mnli"), find_task("mnli", "task_name"))

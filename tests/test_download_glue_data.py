@@ -11,9 +11,9 @@ import datasets
 import numpy as np
 import pytest
 
+from distilbart_mnli.data.download import download, select_tasks
+from distilbart_mnli.data.splits import TASKS, get_task, load_evaluation, load_test, load_train
 from distilbart_mnli.errors import HubError, InputError, RunError
-from distilbart_mnli.glue import TASKS, get_task, load_evaluation, load_test, load_train
-from distilbart_mnli.glue_download import download, select_tasks
 from tests.glue_files import LAYOUTS, NLI, ONE_SET_EACH, glue_args
 from tests.glue_hub_files import write_hub
 from tests.hub_server import FOREVER, Hub

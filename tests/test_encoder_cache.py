@@ -19,12 +19,12 @@ import numpy as np
 import pytest
 import torch
 
-from distilbart_mnli import encoder_cache, encoder_cache_build
-from distilbart_mnli.batching import Collator, MicroBatch, Padding, TokenizedSplit, digest_of
-from distilbart_mnli.encoder_cache import cache_bytes, cache_key, open_cache, refuse_reason
-from distilbart_mnli.encoder_cache_build import Builders, build_cache, encoder_batches
+from distilbart_mnli.data.batches import Collator, MicroBatch, Padding, TokenizedSplit, digest_of
 from distilbart_mnli.errors import InputError, RunError
-from distilbart_mnli.modeling import ShortCutBart, freeze
+from distilbart_mnli.model import encoder_cache, encoder_cache_build
+from distilbart_mnli.model.bart import ShortCutBart, freeze
+from distilbart_mnli.model.encoder_cache import cache_bytes, cache_key, open_cache, refuse_reason
+from distilbart_mnli.model.encoder_cache_build import Builders, build_cache, encoder_batches
 from tests.tiny import ROOT, tiny_bart
 
 

@@ -8,9 +8,11 @@ import torch
 from sklearn.metrics import accuracy_score
 from transformers import BartForSequenceClassification
 
-from distilbart_mnli.batching import Collator, Padding, TokenizedSplit, digest_of
+from distilbart_mnli.data.batches import Collator, Padding, TokenizedSplit, digest_of
+from distilbart_mnli.data.splits import TASKS
 from distilbart_mnli.errors import RunError
-from distilbart_mnli.evaluation import (
+from distilbart_mnli.model.bart import ShortCutBart
+from distilbart_mnli.model.predict import (
     Processes,
     evaluate_logits,
     mean_loss,
@@ -18,8 +20,6 @@ from distilbart_mnli.evaluation import (
     to_task_predictions,
     write_predictions,
 )
-from distilbart_mnli.glue import TASKS
-from distilbart_mnli.modeling import ShortCutBart
 from tests.tiny import tiny_bart
 
 LENGTHS = np.random.default_rng(1).integers(7, 60, 53)

@@ -17,11 +17,11 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from distilbart_mnli.arguments import OLD_NAMES, field_types, parse_arguments
-from distilbart_mnli.batching import Collator, MicroBatch, Padding, tokenize
+from distilbart_mnli.data.batches import Collator, MicroBatch, Padding, tokenize
+from distilbart_mnli.data.splits import Split
 from distilbart_mnli.errors import InputError
-from distilbart_mnli.glue import Split
-from distilbart_mnli.modeling import ShortCutBart
+from distilbart_mnli.model.bart import ShortCutBart
+from distilbart_mnli.options.read import OLD_NAMES, field_types, parse_arguments
 from tests.tiny import tiny_config, tiny_tokenizer
 
 LEAST = {"model_name_or_path": "m", "task_name": "MNLI", "do_train": True, "output_dir": "out"}

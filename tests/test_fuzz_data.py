@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distilbart_mnli.arguments import Arguments
+from distilbart_mnli.data.splits import get_task, load_test, load_train
+from distilbart_mnli.data.tables import read_columns
 from distilbart_mnli.errors import InputError
-from distilbart_mnli.glue import get_task, load_test, load_train
-from distilbart_mnli.tables import read_columns
+from distilbart_mnli.options.read import Arguments
 
 HEADER = b"index\tsentence1\tsentence2\tlabel\n"
 # Pieces that a reader could stumble over, in any order, between any bytes.

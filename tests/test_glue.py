@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distilbart_mnli.errors import InputError
-from distilbart_mnli.glue import (
+from distilbart_mnli.data.splits import (
     TASKS,
     get_task,
     load_evaluation,
@@ -18,6 +17,7 @@ from distilbart_mnli.glue import (
     load_train,
     match_labels,
 )
+from distilbart_mnli.errors import InputError
 from tests.glue_files import LABEL_NAMES, LAYOUTS, ONE_SET_EACH, glue_args, write_task
 
 

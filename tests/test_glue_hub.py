@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from distilbart_mnli.data.splits import TASKS, get_task, load_evaluation, load_test, load_train
 from distilbart_mnli.errors import HubError, InputError
-from distilbart_mnli.glue import TASKS, get_task, load_evaluation, load_test, load_train
 from tests.glue_files import ONE_SET_EACH, glue_args
 from tests.glue_hub_files import COLUMNS_ON_THE_HUB, write_hub
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 
-from distilbart_mnli.arguments import parse_arguments
-from distilbart_mnli.modeling import ShortCutBart, compile_layers, freeze
-from distilbart_mnli.stages import run as run_stages
+from distilbart_mnli.model.bart import ShortCutBart, compile_layers, freeze
+from distilbart_mnli.options.read import parse_arguments
+from distilbart_mnli.train.stages import run as run_stages
 from tests.tiny import run, tiny_bart, tiny_mnli, tiny_tokenizer
 
 pytestmark = [

@@ -14,12 +14,13 @@ from pathlib import Path
 import pytest
 from huggingface_hub import ModelCard, constants
 
-from distilbart_mnli import hub as product
-from distilbart_mnli import stages, staging
-from distilbart_mnli.arguments import parse_arguments
 from distilbart_mnli.errors import CommandError, HubError, InputError, RunError
-from distilbart_mnli.hub import PublishTarget, preflight, publish
-from distilbart_mnli.staging import PUBLISHED_FILES, staged
+from distilbart_mnli.options.read import parse_arguments
+from distilbart_mnli.publish import hub as product
+from distilbart_mnli.publish import staging
+from distilbart_mnli.publish.hub import PublishTarget, preflight, publish
+from distilbart_mnli.publish.staging import PUBLISHED_FILES, staged
+from distilbart_mnli.train import stages
 from tests.hub_server import FOREVER, Hub
 from tests.publishing import REPO, ROWS, arguments, finished_run, log_in, shorten_waits
 from tests.tiny import ROOT
@@ -369,9 +370,9 @@ def child(code: str, hub: Hub, token: str | None, home: Path, xet: bool = True) 
 PUBLISH = """
 import sys
 from pathlib import Path
-from distilbart_mnli.arguments import parse_arguments
+from distilbart_mnli.options.read import parse_arguments
 from distilbart_mnli.errors import run_command
-from distilbart_mnli.hub import publish
+from distilbart_mnli.publish.hub import publish
 def main():
     args = parse_arguments(sys.argv[1:] or {words!r})
     print(publish(Path(args.output_dir), args))
@@ -420,7 +421,7 @@ def test_a_teacher_that_may_not_be_read_is_explained_in_one_line(hub, tmp_path):
     code = """
 from huggingface_hub import hf_hub_download
 from transformers import AutoConfig
-from distilbart_mnli.teacher import load_error
+from distilbart_mnli.model.teacher import load_error
 for repo in ("lab/gated", "lab/none"):
     try:
         AutoConfig.from_pretrained(repo)

@@ -16,12 +16,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from distilbart_mnli import hub as product
-from distilbart_mnli import hub_client
-from distilbart_mnli.arguments import parse_arguments
 from distilbart_mnli.errors import HubError
-from distilbart_mnli.hub import PublishTarget, preflight, publish
-from distilbart_mnli.staging import published_files
+from distilbart_mnli.options.read import parse_arguments
+from distilbart_mnli.publish import client as hub_client
+from distilbart_mnli.publish import hub as product
+from distilbart_mnli.publish.hub import PublishTarget, preflight, publish
+from distilbart_mnli.publish.staging import published_files
 from tests.hub_server import FOREVER, Hub
 from tests.publishing import REPO, arguments, finished_run, log_in, shorten_waits
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy, linear
 
-from distilbart_mnli import kernels
-from distilbart_mnli.modeling import ShortCutBart, freeze, to_stock
+from distilbart_mnli.model import kernels
+from distilbart_mnli.model.bart import ShortCutBart, freeze, to_stock
 from tests.test_modeling import both, close, pairs
 from tests.tiny import tiny_bart
 

@@ -12,11 +12,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import BartForConditionalGeneration, BartModel, BertConfig, BertForSequenceClassification
 
-from distilbart_mnli.arguments import Arguments
+from distilbart_mnli.data.splits import TASKS
 from distilbart_mnli.errors import CommandError, InputError
-from distilbart_mnli.glue import TASKS
-from distilbart_mnli.loading import load
-from distilbart_mnli.modeling import ShortCutBart
+from distilbart_mnli.model.bart import ShortCutBart
+from distilbart_mnli.model.pretrained import load
+from distilbart_mnli.options.read import Arguments
 from tests.tiny import GLUE_LABELS, TEACHER_LABELS, tiny_bart, tiny_config, tiny_tokenizer
 
 MNLI, RTE, STSB = TASKS["mnli"], TASKS["rte"], TASKS["stsb"]

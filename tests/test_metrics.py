@@ -10,9 +10,9 @@ import pytest
 from scipy import stats
 from sklearn import metrics as sklearn_metrics
 
+from distilbart_mnli.data.metrics import METRICS, Accuracy, compute_metrics
+from distilbart_mnli.data.splits import TASKS
 from distilbart_mnli.errors import RunError
-from distilbart_mnli.glue import TASKS
-from distilbart_mnli.metrics import METRICS, Accuracy, compute_metrics
 from tests.tiny import ROOT
 
 KEYS = {
@@ -98,8 +98,8 @@ def test_each_metric_is_an_evaluate_metric_that_can_be_filled_in_batches(tmp_pat
 def test_two_processes_at_once_offline_agree_and_leave_no_file(tmp_path):
     code = (
         "import numpy as np\n"
-        "from distilbart_mnli.glue import TASKS\n"
-        "from distilbart_mnli.metrics import compute_metrics\n"
+        "from distilbart_mnli.data.splits import TASKS\n"
+        "from distilbart_mnli.data.metrics import compute_metrics\n"
         "for _ in range(5):\n"
         "    result = compute_metrics(TASKS['qqp'], np.arange(50) % 2, np.arange(50) % 3 % 2)\n"
         "print(result)\n"

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 import create_student
-from distilbart_mnli import stages
-from distilbart_mnli.arguments import parse_arguments
 from distilbart_mnli.errors import CommandError, InputError, run_command
-from distilbart_mnli.training import Training
+from distilbart_mnli.options.read import parse_arguments
+from distilbart_mnli.train import stages
+from distilbart_mnli.train.loop import Training
 from examples.mini_reproduction import bert_to_bart, reproduce
 from tests.in_process import as_in_a_new_process, results
 from tests.tiny import ROOT, tiny_mnli

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from huggingface_hub import ModelCard
 
-from distilbart_mnli.model_card import write_model_card
+from distilbart_mnli.publish.card import write_model_card
 from tests.card_reading import check_hub_rules, readme, table_rows, write
 from tests.finished_run import KINDS
 

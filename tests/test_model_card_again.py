@@ -8,7 +8,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from distilbart_mnli.errors import InputError
-from distilbart_mnli.model_card import add_license, write_model_card
+from distilbart_mnli.publish.card import add_license, write_model_card
 from tests.card_reading import check_hub_rules, readme, write
 from tests.finished_run import RESULTS, finished_run, on_data_that_is_not_glue, write_json
 

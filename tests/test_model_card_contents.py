@@ -9,8 +9,8 @@ import pytest
 from huggingface_hub import ModelCard
 from transformers import pipeline
 
-from distilbart_mnli.card_format import percent
 from distilbart_mnli.public_text import public_command, without_paths
+from distilbart_mnli.publish.card_format import percent
 from tests.card_reading import readme, results_table, table_rows, write
 from tests.finished_run import (
     CLASSES,

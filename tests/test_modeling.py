@@ -12,7 +12,7 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import BartForSequenceClassification
 
-from distilbart_mnli.modeling import ShortCutBart, count_parameters, freeze, last_eos_position, to_stock
+from distilbart_mnli.model.bart import ShortCutBart, count_parameters, freeze, last_eos_position, to_stock
 from tests.tiny import tiny_bart, tiny_config
 
 LENGTHS = (9, 4, 17, 3)
@@ -312,7 +312,7 @@ def test_dropout_of_the_last_layer_is_active_in_training_at_the_rates_of_the_con
 
 def test_the_expected_logits_under_attention_dropout_are_those_without():
     """Inverted dropout keeps the mean of the attention's output: what is dropped is scaled back."""
-    from distilbart_mnli.modeling import attend_from_one_position
+    from distilbart_mnli.model.bart import attend_from_one_position
 
     _, model = both(1, dropout=0.3)
     attention = model.model.decoder.layers[0].encoder_attn

@@ -6,9 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distilbart_mnli.arguments import Arguments
-from distilbart_mnli.errors import InputError
-from distilbart_mnli.glue import (
+from distilbart_mnli.data.splits import (
     TASKS,
     adopt_model_labels,
     get_task,
@@ -17,6 +15,8 @@ from distilbart_mnli.glue import (
     load_train,
     match_labels,
 )
+from distilbart_mnli.errors import InputError
+from distilbart_mnli.options.read import Arguments
 
 MNLI = TASKS["mnli"]
 

@@ -16,9 +16,9 @@ from sklearn.metrics import accuracy_score
 from transformers import BartForSequenceClassification
 
 import create_student
-from distilbart_mnli import stages
-from distilbart_mnli.arguments import parse_arguments
 from distilbart_mnli.errors import InputError, RunError
+from distilbart_mnli.options.read import parse_arguments
+from distilbart_mnli.train import stages
 from examples.questions import __main__ as driver
 from examples.questions import fresh_student
 from examples.questions.plan import Plan, questions, runs

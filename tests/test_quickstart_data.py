@@ -4,8 +4,8 @@ import pytest
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from distilbart_mnli.arguments import parse_arguments
-from distilbart_mnli.glue import get_task, load_evaluation, load_train
+from distilbart_mnli.data.splits import get_task, load_evaluation, load_train
+from distilbart_mnli.options.read import parse_arguments
 from examples.quickstart.make_data import SIZES, write_data
 
 

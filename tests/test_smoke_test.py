@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification
 
-from distilbart_mnli import smoke_test as module
 from distilbart_mnli.errors import RunError
-from distilbart_mnli.smoke_test import smoke_test
+from distilbart_mnli.publish import smoke_test as module
+from distilbart_mnli.publish.smoke_test import smoke_test
 from tests.publishing import ROWS, finished_run
 from tests.tiny import GLUE_LABELS, tiny_bart
 

@@ -14,10 +14,10 @@ from huggingface_hub import ModelCard
 from torch import nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertConfig, pipeline
 
-import distilbart_mnli.student
+import distilbart_mnli.model.student
 from distilbart_mnli.errors import HubError, InputError, RunError
-from distilbart_mnli.layers import KEPT_LAYERS
-from distilbart_mnli.student import copy_layers, count_parameters, create_student
+from distilbart_mnli.model.layers import KEPT_LAYERS
+from distilbart_mnli.model.student import copy_layers, count_parameters, create_student
 from tests.tiny import tiny_bart, tiny_tokenizer
 
 
@@ -224,7 +224,7 @@ def test_overwrite_keeps_the_old_model_when_the_new_one_does_not_read_back(teach
     def damaged(folder, model):
         raise RunError("the saved student gives logits that are not finite")
 
-    monkeypatch.setattr(distilbart_mnli.student, "verify_student", damaged)
+    monkeypatch.setattr(distilbart_mnli.model.student, "verify_student", damaged)
     arguments = {"teacher_name_or_path": str(teacher), "save_path": folder, "decoder_layers": 1, "overwrite": True}
     assert_refused(tmp_path, "not finite", RunError, **arguments)
 

@@ -9,10 +9,10 @@ import zipfile
 import numpy as np
 import pytest
 
+from distilbart_mnli.data.splits import TASKS, Split, get_task, load_test, match_labels
+from distilbart_mnli.data.submission import main, write_submission, zip_submission
 from distilbart_mnli.errors import InputError, RunError, run_command
-from distilbart_mnli.evaluation import to_task_predictions
-from distilbart_mnli.glue import TASKS, Split, get_task, load_test, match_labels
-from distilbart_mnli.submission import main, write_submission, zip_submission
+from distilbart_mnli.model.predict import to_task_predictions
 from tests.glue_files import ONE_SET_EACH, glue_args, write_task
 from tests.tiny import GLUE_LABELS, ROOT, TEACHER_LABELS
 
@@ -101,7 +101,7 @@ def test_the_command_zips_every_file_and_says_what_the_server_would_refuse(tmp_p
     out = all_files(tmp_path)
     (out / "eval_predictions_mnli.tsv").write_text("not for submission\n")
     done = subprocess.run(
-        [sys.executable, "-m", "distilbart_mnli.submission", out], capture_output=True, text=True, cwd=ROOT
+        [sys.executable, "-m", "distilbart_mnli.data.submission", out], capture_output=True, text=True, cwd=ROOT
     )
     assert (done.returncode, done.stdout) == (0, f"{out / 'submission.zip'}\n")
     assert "MNLI-m.tsv has 2 rows, GLUE's test set 9,796" in done.stderr

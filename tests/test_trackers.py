@@ -10,9 +10,9 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from distilbart_mnli import trackers
 from distilbart_mnli.errors import InputError
-from distilbart_mnli.trackers import Trackers, check_installed
+from distilbart_mnli.train import trackers
+from distilbart_mnli.train.trackers import Trackers, check_installed
 from tests.in_process import state, train, weights
 from tests.tiny import tiny_bart, tiny_mnli
 
@@ -148,9 +148,9 @@ def test_a_tracker_that_raises_is_left_out_with_one_warning_and_the_training_is_
 ):
     plain = weights(train(**{**options, "output_dir": tmp_path / "plain"}).output_dir)
     recorder.fails_at = (call,)
-    caplog.set_level(logging.WARNING, "distilbart_mnli.trackers")
+    caplog.set_level(logging.WARNING, "distilbart_mnli.train.trackers")
     training = train(**options, report_to=["wandb"])
-    warnings = [record.getMessage() for record in caplog.records if record.name == "distilbart_mnli.trackers"]
+    warnings = [record.getMessage() for record in caplog.records if record.name == "distilbart_mnli.train.trackers"]
     assert warnings == [f"tracker wandb: ConnectionError: {call} refused; the run goes on without it"]
     assert [made[0] for made in recorder.made[0].calls].count(call) == 1
     found = weights(training.output_dir)
@@ -173,7 +173,7 @@ def test_trackers_are_closed_when_the_training_fails(options, recorder, monkeypa
     def broken(self, batches, examples):
         raise ZeroDivisionError
 
-    monkeypatch.setattr("distilbart_mnli.training.Training._step", broken)
+    monkeypatch.setattr("distilbart_mnli.train.loop.Training._step", broken)
     with pytest.raises(ZeroDivisionError):
         train(**options, report_to=["wandb"])
     assert recorder.made[0].calls[-1] == ("finish",)

@@ -18,14 +18,14 @@ import pytest
 import torch
 from transformers import AutoTokenizer, BartForSequenceClassification, get_scheduler
 
-from distilbart_mnli.arguments import Arguments
-from distilbart_mnli.batching import epoch_order
-from distilbart_mnli.context import Context, Evaluated
+from distilbart_mnli.data.batches import epoch_order
+from distilbart_mnli.data.splits import TASKS, load_train
 from distilbart_mnli.errors import InputError, RunError
-from distilbart_mnli.glue import TASKS, load_train
-from distilbart_mnli.modeling import ShortCutBart, freeze
-from distilbart_mnli.schedule import make_schedule
-from distilbart_mnli.training import Training, group_parameters, row_losses
+from distilbart_mnli.model.bart import ShortCutBart, freeze
+from distilbart_mnli.options.read import Arguments
+from distilbart_mnli.train.loop import Training, group_parameters, row_losses
+from distilbart_mnli.train.optimizer import make_schedule
+from distilbart_mnli.train.run import Context, Evaluated
 from tests.in_process import arguments, results, run, state, train, weights
 from tests.tiny import tiny_bart, tiny_config, tiny_mnli, tiny_tokenizer
 
@@ -205,7 +205,7 @@ def test_a_training_with_the_encoder_cache_is_the_one_without(options, tmp_path,
 def test_bf16_on_a_cpu_trains_as_with_the_fused_attention_kernel(options, tmp_path, monkeypatch, more):
     """attention_kernels keeps that kernel out of the step; the update is the same within bf16."""
     ours = train(**{**options, **more, "bf16": True, "output_dir": tmp_path / "ours"})
-    monkeypatch.setattr("distilbart_mnli.training.attention_kernels", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr("distilbart_mnli.train.loop.attention_kernels", lambda *_: contextlib.nullcontext())
     fused = train(**{**options, "bf16": True, "output_dir": tmp_path / "fused"})
     losses = [[entry["loss"] for entry in t.progress.log_history] for t in (ours, fused)]
     np.testing.assert_allclose(*losses, rtol=2e-2)
@@ -355,7 +355,7 @@ def test_nothing_left_to_train_is_refused(options, monkeypatch):
     def all_frozen(model, *_):
         model.requires_grad_(False)
 
-    monkeypatch.setattr("distilbart_mnli.stages.freeze", all_frozen)
+    monkeypatch.setattr("distilbart_mnli.train.stages.freeze", all_frozen)
     with pytest.raises(InputError, match="nothing is left to train"):
         train(**options)
 
@@ -587,7 +587,7 @@ def test_no_checkpoint_holds_weights_that_are_not_finite_and_the_last_good_one_i
 
 def test_nothing_is_read_in_every_step(options, monkeypatch):
     """Between two log lines nothing waits for the device: no tensor is turned into a number (as on a GPU)."""
-    monkeypatch.setattr("distilbart_mnli.modeling.HOST_READS_ARE_FREE", ())
+    monkeypatch.setattr("distilbart_mnli.model.bart.HOST_READS_ARE_FREE", ())
     reads = []
     item, tolist = torch.Tensor.item, torch.Tensor.tolist
     inside = [False]

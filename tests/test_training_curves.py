@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from distilbart_mnli.training_curves import plot_training_curves
+from distilbart_mnli.publish.curves import plot_training_curves
 from tests.card_reading import write
 from tests.finished_run import finished_run, write_json
 

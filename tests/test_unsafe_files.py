@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from distilbart_mnli import checkpoints
+from distilbart_mnli.train import checkpoints
 from tests.training_runs import Workshop, only_checkpoint, outcome, train_here
 
 pytestmark = pytest.mark.xdist_group("unsafe")

@@ -10,11 +10,7 @@ import torch
 from sklearn.metrics import f1_score
 from transformers import AutoTokenizer, pipeline
 
-from distilbart_mnli.batching import Collator, Padding
-from distilbart_mnli.errors import InputError
-from distilbart_mnli.evaluation import predict_logits
-from distilbart_mnli.modeling import ShortCutBart
-from distilbart_mnli.zero_shot import (
+from distilbart_mnli.compare.zero_shot import (
     ZeroShotData,
     entailment_id,
     label_scores,
@@ -22,6 +18,10 @@ from distilbart_mnli.zero_shot import (
     tokenize_pairs,
     zero_shot_metrics,
 )
+from distilbart_mnli.data.batches import Collator, Padding
+from distilbart_mnli.errors import InputError
+from distilbart_mnli.model.bart import ShortCutBart
+from distilbart_mnli.model.predict import predict_logits
 from tests.tiny import GLUE_LABELS, TEACHER_LABELS, sentence, tiny_bart, tiny_config
 
 TOPICS = ["cat", "old house", "garden"]

@@ -24,9 +24,9 @@ import datasets
 import torch
 from accelerate.state import AcceleratorState
 
-from distilbart_mnli import stages
-from distilbart_mnli.arguments import parse_arguments
 from distilbart_mnli.errors import CommandError
+from distilbart_mnli.options.read import parse_arguments
+from distilbart_mnli.train import stages
 from tests.tiny import ROOT, tiny_bart, tiny_mnli
 
 TIMES = ("eval_runtime", "eval_samples_per_second")

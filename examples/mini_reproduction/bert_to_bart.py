@@ -34,11 +34,11 @@ from transformers.utils import logging
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
-from distilbart_mnli.batching import check_tokenizer  # noqa: E402  (needs the line above)
 from distilbart_mnli.command_line import OneLineParser  # noqa: E402
+from distilbart_mnli.data.batches import check_tokenizer  # noqa: E402  (needs the line above)
 from distilbart_mnli.errors import InputError, run_command  # noqa: E402
-from distilbart_mnli.student import Student, describe, save_student  # noqa: E402
-from distilbart_mnli.teacher import (  # noqa: E402
+from distilbart_mnli.model.student import Student, describe, save_student  # noqa: E402
+from distilbart_mnli.model.teacher import (  # noqa: E402
     LOAD_ERRORS,
     is_local,
     load_error,
@@ -46,7 +46,7 @@ from distilbart_mnli.teacher import (  # noqa: E402
     read_settings,
     teacher_card_data,
 )
-from distilbart_mnli.whole_folder import check_save_path  # noqa: E402
+from distilbart_mnli.model.whole_folder import check_save_path  # noqa: E402
 
 LABELS = ("contradiction", "neutral", "entailment")  # the order of facebook/bart-large-mnli
 POSITION_OFFSET = 2  # of transformers' BartLearnedPositionalEmbedding: position k reads row k + 2

@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from distilbart_mnli.errors import InputError, RunError, run_command
-from distilbart_mnli.teacher import load_teacher_config
+from distilbart_mnli.model.teacher import load_teacher_config
 from examples.questions.plan import Plan, Question, Setting, questions, results, runs, student_command
 
 ROOT = Path(__file__).resolve().parent.parent.parent

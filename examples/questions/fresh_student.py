@@ -17,8 +17,8 @@ from transformers import BartConfig, BartForSequenceClassification
 from transformers.utils import logging
 
 from distilbart_mnli.errors import run_command
-from distilbart_mnli.teacher import load_teacher, load_teacher_config, load_tokenizer
-from distilbart_mnli.whole_folder import check_save_path, whole_folder
+from distilbart_mnli.model.teacher import load_teacher, load_teacher_config, load_tokenizer
+from distilbart_mnli.model.whole_folder import check_save_path, whole_folder
 
 
 def renew_decoder_layers(student: BartForSequenceClassification, seed: int) -> None:

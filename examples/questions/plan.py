@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from distilbart_mnli.layers import select_layers
+from distilbart_mnli.model.layers import select_layers
 
 COPIED, FIRST, FRESH, TEACHER = "copied", "first", "fresh", "teacher"
 FROZEN, DROPOUT, TRAINED = "", "dropout", "trained"

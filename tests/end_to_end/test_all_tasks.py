@@ -26,9 +26,9 @@ ROWS = 40
 TRAINED = [*ONE_SET_EACH, "mnli"]
 RUN_ALL = """
 import json, sys
-from distilbart_mnli.arguments import parse_arguments
+from distilbart_mnli.options.read import parse_arguments
 from distilbart_mnli.errors import run_command
-from distilbart_mnli.stages import run
+from distilbart_mnli.train.stages import run
 codes = [run_command(lambda: run(parse_arguments(line))) for line in json.loads(sys.stdin.read())]
 print(json.dumps(codes))
 """

@@ -18,8 +18,10 @@ import pytest
 import torch
 from huggingface_hub import ModelCard
 
-from distilbart_mnli import checkpoint_tensors, checkpoints, encoder_cache_build, stages, trackers, training
-from distilbart_mnli.context import Context
+from distilbart_mnli.model import encoder_cache_build
+from distilbart_mnli.train import checkpoint_tensors, checkpoints, stages, trackers
+from distilbart_mnli.train import loop as training
+from distilbart_mnli.train.run import Context
 from tests.training_runs import Workshop, command, environment, only_checkpoint, outcome, train_here, weights_of
 
 pytestmark = pytest.mark.xdist_group("faults")

@@ -23,8 +23,8 @@ pytest.importorskip("torch_xla", reason="needs torch_xla in an environment of it
 
 import torch_xla.debug.metrics as met
 
-from distilbart_mnli import training
-from distilbart_mnli.batching import XLA_BUCKETS
+from distilbart_mnli.data.batches import XLA_BUCKETS
+from distilbart_mnli.train import loop as training
 from tests.tiny import ROOT
 from tests.training_runs import Workshop, environment, only_checkpoint, outcome, train_here
 

@@ -1,0 +1,125 @@
+"""A classifier's score on zero-shot topics: every text against every label, as an NLI pair.
+
+    data = read_zero_shot(Path("ag_news_test.jsonl"), "This example is {}.")
+    pairs = tokenize_pairs(data, tokenizer, model.config)
+    scores = label_scores(predict_logits(model, ...), data, entailment_id(model.config))      # [texts, labels]
+    zero_shot_metrics(scores, data)                                                 # accuracy, macro_f1
+
+The method is that of Yin et al., arXiv 1909.00161, as transformers' zero-shot-classification pipeline has it with
+multi_label off: softmax over the labels of the entailment logits. The pipeline makes one batch after the other in the
+order of the texts, and pads each to its longest pair. Here all pairs of all texts are sorted by length first, and the
+model computes its last decoder layer where the head reads it (model/bart.py). Both leave every score as it is
+(tests/test_zero_shot.py compares with the pipeline; benchmarks/zero_shot.py has the times).
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from sklearn.metrics import accuracy_score, f1_score
+from transformers import BartConfig, PreTrainedTokenizerBase
+
+from distilbart_mnli.data.batches import TokenizedSplit, digest_of
+from distilbart_mnli.data.tables import read_columns
+from distilbart_mnli.errors import InputError
+
+DEFAULT_TEMPLATE = "This example is {}."  # the pipeline's own
+
+
+@dataclass(frozen=True)
+class ZeroShotData:
+    """Texts, the label of each, and the hypothesis that each label makes."""
+
+    name: str
+    texts: list[str]
+    labels: np.ndarray  # int64 [texts], into candidate_labels
+    candidate_labels: list[str]
+    hypothesis_template: str
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @cached_property
+    def hypotheses(self) -> list[str]:
+        """One a candidate label, in their order."""
+        return [self.hypothesis_template.format(label) for label in self.candidate_labels]
+
+
+def read_zero_shot(path: Path, hypothesis_template: str = DEFAULT_TEMPLATE, limit: int | None = None) -> ZeroShotData:
+    """Texts and labels from the columns `text` and `label` of a JSON-lines, CSV or TSV file.
+
+    The candidate labels are those of the whole file, sorted, also where `limit` keeps only its first rows.
+
+    Raises:
+        InputError: the file cannot be read or has no such columns, it has fewer than two labels, or the template does
+            not take a label: it needs one {}.
+    """
+    try:
+        filled = {hypothesis_template.format(label) for label in ("first", "second")}
+    except (IndexError, KeyError, ValueError):
+        filled = set()
+    if len(filled) != 2:
+        raise InputError(f"hypothesis_template {hypothesis_template!r}: expected one {{}}, where the label goes")
+    columns = read_columns(path, {"text": ("text",), "label": ("label",)})
+    names, labels = np.unique(columns.values["label"], return_inverse=True)
+    if len(names) < 2:
+        raise InputError(f"{path}: every row has the label {names[0]!r}; expected at least two labels")
+    rows = slice(limit)
+    return ZeroShotData(
+        path.name, columns.values["text"][rows], labels.astype(np.int64)[rows], names.tolist(), hypothesis_template
+    )
+
+
+def entailment_id(config: BartConfig, name: str = "the model") -> int:
+    """The model's id of the label that means entailment, found by its name.
+
+    Raises:
+        InputError: no label's name begins with "entail".
+    """
+    for label, index in (config.label2id or {}).items():
+        if str(label).lower().startswith("entail"):
+            return int(index)
+    raise InputError(
+        f"{name}: none of its labels {sorted(config.label2id or {})} begins with entail, so it cannot classify "
+        "zero-shot; expected an NLI classifier"
+    )
+
+
+def tokenize_pairs(data: ZeroShotData, tokenizer: PreTrainedTokenizerBase, config: BartConfig) -> TokenizedSplit:
+    """Token ids of all pairs: text 0 with each label, text 1 with each label, and so on; no labels.
+
+    A pair that is too long loses tokens of its text, never of its hypothesis, as in the pipeline.
+    """
+    hypotheses = data.hypotheses
+    pairs = tokenizer(
+        [text for text in data.texts for _ in hypotheses],
+        hypotheses * len(data),
+        truncation="only_first",
+        max_length=min(tokenizer.model_max_length, config.max_position_embeddings),
+    )["input_ids"]
+    lengths = np.fromiter(map(len, pairs), dtype=np.int64, count=len(pairs))
+    offsets = np.concatenate([[0], lengths.cumsum()])
+    ids = np.fromiter((token for pair in pairs for token in pair), dtype=np.int32, count=offsets[-1])
+    return TokenizedSplit(data.name, ids, offsets, None, digest_of(ids, offsets))
+
+
+def label_scores(logits: np.ndarray, data: ZeroShotData, entailment: int) -> np.ndarray:
+    """Probabilities float64 [texts, candidate labels], each row of sum 1.
+
+    Args:
+        logits: float32 [texts x candidate labels, num_labels], in the order of `tokenize_pairs`.
+        entailment: the logit that counts (`entailment_id`).
+    """
+    values = logits[:, entailment].astype(np.float64).reshape(len(data), len(data.candidate_labels))
+    values = np.exp(values - values.max(axis=1, keepdims=True))
+    return values / values.sum(axis=1, keepdims=True)
+
+
+def zero_shot_metrics(scores: np.ndarray, data: ZeroShotData) -> dict[str, float]:
+    """{"accuracy", "macro_f1"}: macro_f1 is the mean over the candidate labels that occur or are predicted."""
+    predicted = scores.argmax(axis=1)
+    return {
+        "accuracy": float(accuracy_score(data.labels, predicted)),
+        "macro_f1": float(f1_score(data.labels, predicted, average="macro")),
+    }

@@ -1,0 +1,307 @@
+"""The splits of a GLUE task, or of the user's own files, as lists of texts and label ids.
+
+    task = get_task(args)                   # --task_name MNLI, mnli, sst2, SST-2, STS-B, mnli-mm, ...
+    train = load_train(args, task)          # Split: sentence1, sentence2 (None: single texts), labels
+    for split in load_evaluation(args, task): ...
+
+Where the texts come from: `data_dir`, a folder with the task's TSV files as GLUE published them (download_glue_data.py
+makes it), or without it nyu-mll/glue on the Hub, or train_file, validation_file and test_file (tables.py says which
+formats). tasks.py has the table of tasks. The label ids of a Split are positions in `task.label_names`, the order
+of the data set on the Hub. A model has an order of its own: match_labels translates by name, never by position.
+
+What a file may surprise with, and what is done:
+- a row with too few fields (QQP has some) or too many: InputError, or dropped and counted with skip_bad_rows;
+- a label that is none of the task's, SNLI's "-" for no agreement included: InputError with line and label;
+- MRPC as Microsoft published it: msr_paraphrase_train.txt, and msr_paraphrase_test.txt where there is no dev.tsv;
+- labels in test rows: read if every row has one, else the split has none (-1 on the Hub, or no such column).
+
+"mnli-mm" trains on MNLI's train.tsv and evaluates and predicts the mismatched set alone. MNLI also predicts the
+diagnostic set AX where its file is found. AX itself has no training set; it can be evaluated if diagnostic-full.tsv,
+which holds its labels, is in data_dir.
+"""
+
+import difflib
+import math
+import re
+import shlex
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import datasets
+import numpy as np
+
+from distilbart_mnli.data.labels import adopt_model_labels, folded, listed, match_labels
+from distilbart_mnli.data.own_data import own_task
+from distilbart_mnli.data.tables import Columns, exists, read_columns
+from distilbart_mnli.data.tasks import TASKS, Source, Task
+from distilbart_mnli.errors import HubError, InputError
+from distilbart_mnli.options.read import Arguments
+
+__all__ = [
+    "HUB_DATASET",
+    "TASKS",
+    "Source",
+    "Split",
+    "Task",
+    "adopt_model_labels",
+    "find_task",
+    "get_task",
+    "hub_split",
+    "load_evaluation",
+    "load_test",
+    "load_train",
+    "match_labels",
+]
+
+HUB_DATASET = "nyu-mll/glue"
+
+
+@dataclass
+class Split:
+    """One set of examples, in the file's order."""
+
+    name: str
+    """"train", or the set's name in the names of result files: "mnli", "mnli-mm", "cola", ..."""
+    sentence1: list[str]
+    sentence2: list[str] | None
+    """None: single texts."""
+    labels: np.ndarray | None
+    """int64 ids into task.label_names; float32 scores for regression; None for test rows without labels."""
+    source: str
+    """The file or the Hub's data set, for messages."""
+    index: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    """int64: each example's row in its file, from 0 (the default); rows dropped by skip_bad_rows are counted."""
+    submission: str = ""
+    """Test sets: name of the submission file, without .tsv."""
+
+    def __post_init__(self):
+        if not len(self.index):
+            self.index = np.arange(len(self.sentence1), dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self.sentence1)
+
+
+def get_task(args: Arguments) -> Task:
+    """The task that `task_name` names in any case and spelling, or one made for train_file and its like.
+
+    For the user's own data the label names are those found in train_file and validation_file, sorted (whole numbers by
+    value), or those of model_name_or_path where it has names for all of them (see own_data.py).
+
+    Raises:
+        InputError: an unknown task; own files that cannot be read, lack a column or have no classes.
+    """
+    return own_task(args) if args.task_name is None else find_task(args.task_name, "task_name")
+
+
+def find_task(name: str, option: str) -> Task:
+    """The GLUE task of this name, in any case and spelling.
+
+    Raises:
+        InputError: there is none; names `option` and the nearest task.
+    """
+    known = {_plain(name): task for task in TASKS.values() for name in (task.name, *task.aliases)}
+    task = known.get(_plain(name))
+    if task is None:
+        near = difflib.get_close_matches(_plain(name), known, n=1)
+        hint = f"; did you mean {known[near[0]].name}?" if near else ""
+        raise InputError(f"{option}: unknown task {name}; known: {', '.join(TASKS)}{hint}")
+    return task
+
+
+def _plain(name: str) -> str:
+    return re.sub("[^a-z0-9]", "", name.lower())
+
+
+def load_train(args: Arguments, task: Task) -> Split:
+    """The training set, or the first max_train_samples of it.
+
+    Raises:
+        InputError: the task has none; a file is missing, empty or faulty (file, line, what was expected).
+        HubError: the Hub's data set cannot be had.
+    """
+    if task.train is None:
+        raise InputError(
+            f"task {task.name} has no training set; train on MNLI, and evaluate or predict {task.name} then"
+        )
+    return _load(args, task, task.train, args.max_train_samples)
+
+
+def load_evaluation(args: Arguments, task: Task) -> list[Split]:
+    """The evaluation sets: two for MNLI (mnli, mnli-mm), one for the rest; the first max_eval_samples of each.
+
+    Raises:
+        InputError, HubError: as load_train.
+    """
+    return [_load(args, task, source, args.max_eval_samples) for source in task.evaluation]
+
+
+def load_test(args: Arguments, task: Task) -> list[Split]:
+    """The test sets, the first max_predict_samples of each; MNLI's with AX where its file is found.
+
+    Raises:
+        InputError, HubError: as load_train.
+    """
+    sources = [
+        source for source in task.test if not source.if_present or not args.data_dir or _find(args, task, source)
+    ]
+    return [_load(args, task, source, args.max_predict_samples, needs_labels=False) for source in sources]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Reading
+
+
+def _load(args: Arguments, task: Task, source: Source, limit: int | None, needs_labels: bool = True) -> Split:
+    if task.own_data or args.data_dir:
+        return _load_file(args, task, source, limit, needs_labels)
+    if source.hub is None:
+        raise InputError(
+            f"{HUB_DATASET} has no labels for {task.name}; put GLUE's {source.files[0]} into a folder and name it "
+            "with --data_dir"
+        )
+    return _load_hub(args, task, source, limit, needs_labels)
+
+
+def _find(args: Arguments, task: Task, source: Source) -> Path | None:
+    folder = _folder(args, task)
+    return next((folder / file for file in source.files if exists(folder / file)), None)
+
+
+def _folder(args: Arguments, task: Task) -> Path:
+    return Path("" if task.own_data else args.data_dir or "")
+
+
+def _load_file(args: Arguments, task: Task, source: Source, limit: int | None, needs_labels: bool) -> Split:
+    path = _find(args, task, source)
+    if path is None:
+        raise _missing_file(args, task, source)
+    wanted = {"sentence1": task.sentence1, "sentence2": task.sentence2, "label": task.label}
+    columns = read_columns(
+        path,
+        {role: names for role, names in wanted.items() if names},
+        optional=() if needs_labels else ("label",),
+        header=None if source.has_header else source.columns,
+        limit=limit,
+        skip_bad_rows=args.skip_bad_rows,
+    )
+    texts = columns.values
+    return Split(
+        name=source.name,
+        sentence1=texts["sentence1"],
+        sentence2=texts.get("sentence2"),
+        labels=_file_labels(path, task, columns, needs_labels),
+        source=str(path),
+        index=columns.index,
+        submission=source.submission,
+    )
+
+
+def _file_labels(path: Path, task: Task, columns: Columns, needs_labels: bool) -> np.ndarray | None:
+    words = columns.values.get("label")
+    if words is None or (not needs_labels and any(word in ("", "-1") for word in words)):
+        return None
+    if task.label_range is not None:
+        return _scores(path, task.label_range, words, columns.lines)
+    ids = {word: number for number, word in enumerate(task.written_labels)}
+    try:
+        return np.array([ids[word] for word in words], dtype=np.int64)
+    except KeyError:
+        row = next(row for row, word in enumerate(words) if word not in ids)
+        raise InputError(
+            f"{path}, line {columns.lines[row]}: unknown label {words[row][:60]!r} in {columns.names['label']}; "
+            f"expected one of {listed(task.written_labels)}"
+        ) from None
+
+
+def _scores(path: Path, label_range: tuple[float, float], words: list[str], lines: list[int]) -> np.ndarray:
+    low, high = label_range
+    scores = np.empty(len(words), dtype=np.float32)
+    for row, word in enumerate(words):
+        try:
+            score = float(word)
+        except ValueError:
+            score = math.nan
+        if not low <= score <= high:
+            raise InputError(
+                f"{path}, line {lines[row]}: expected a score from {low:g} to {high:g}, found {word[:60]!r}"
+            )
+        scores[row] = score
+    return scores
+
+
+def _missing_file(args: Arguments, task: Task, source: Source) -> InputError:
+    folder = _folder(args, task)
+    what = f"{folder / source.files[0]}: no such file"
+    if task.own_data:
+        return InputError(what)
+    if exists(folder / task.folder / source.files[0]):
+        return InputError(
+            f"{what}; {folder / task.folder} has it: give --data_dir {shlex.quote(str(folder / task.folder))}"
+        )
+    if source.hub is None:
+        return InputError(f"{what}; it comes with GLUE's diagnostic set and holds the labels of {task.name}")
+    parent = folder.parent if folder.name == task.folder else Path("glue_data")
+    return InputError(
+        f"{what}; make it with: python download_glue_data.py --data_dir {shlex.quote(str(parent))} "
+        f"--tasks {task.folder}, then give --data_dir {shlex.quote(str(parent / task.folder))}"
+    )
+
+
+def hub_split(config: str, split: str, cache_dir: str | None = None) -> datasets.Dataset:
+    """One split of nyu-mll/glue, downloaded once and then read from the cache.
+
+    Raises:
+        HubError: it cannot be had: no network and not in the cache, or the Hub refused.
+    """
+    try:
+        return datasets.load_dataset(HUB_DATASET, config, split=split, cache_dir=cache_dir)
+    # ValueError: offline, with other configurations in the cache. HTTP errors of the Hub are OSErrors.
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        reason = str(error).partition("\n")[0]
+        raise HubError(
+            f"{HUB_DATASET} ({config}, {split}) cannot be loaded: {type(error).__name__}: {reason}; "
+            "to work without the Hub, give --data_dir a folder with GLUE's TSV files"
+        ) from error
+
+
+def _load_hub(args: Arguments, task: Task, source: Source, limit: int | None, needs_labels: bool) -> Split:
+    assert source.hub is not None
+    config, split = source.hub
+    data = hub_split(config, split, args.cache_dir)
+    where = f"{HUB_DATASET} ({config}, {split})"
+    names = {
+        role: next((name for name in choices if name in data.column_names), None)
+        for role, choices in (("sentence1", task.sentence1), ("sentence2", task.sentence2), ("label", task.label))
+        if choices
+    }
+    for role, name in names.items():
+        if name is None and (needs_labels or role != "label"):
+            raise InputError(f"{where}: no column for {role}; found {', '.join(data.column_names)}")
+    rows = data[:limit]
+    if not len(data):
+        raise InputError(f"{where}: no rows")
+    label = names["label"]
+    return Split(
+        name=source.name,
+        sentence1=rows[names["sentence1"]],
+        sentence2=rows[names["sentence2"]] if names.get("sentence2") else None,
+        labels=_hub_labels(where, task, data.features[label], rows[label], needs_labels) if label else None,
+        source=where,
+        submission=source.submission,
+    )
+
+
+def _hub_labels(where: str, task: Task, feature, values: list, needs_labels: bool) -> np.ndarray | None:
+    unlabelled = sum(value is None or value == -1 for value in values)
+    if unlabelled:
+        if needs_labels:
+            raise InputError(f"{where}: {unlabelled} of {len(values)} rows have no label")
+        return None
+    if task.is_regression:
+        return np.array(values, dtype=np.float32)
+    names = getattr(feature, "names", None)
+    ids = {folded(name): number for number, name in enumerate(task.label_names)}
+    if names is None or {folded(name) for name in names} != set(ids):
+        raise InputError(f"{where}: expected the label names {listed(task.label_names)}, found {names}")
+    return np.array([ids[folded(name)] for name in names], dtype=np.int64)[np.array(values)]

@@ -1,0 +1,154 @@
+"""GLUE's submission files, and the archive that gluebenchmark.com takes.
+
+    python run_glue.py --task_name MNLI --do_predict ... --output_dir outputs/mnli    # MNLI-m.tsv, MNLI-mm.tsv, AX.tsv
+    python -m distilbart_mnli.data.submission outputs/mnli outputs/rte ... --output submission.zip
+
+A file has the header `index<TAB>prediction` and a line for each row of the test set, by its number from 0. Labels are
+written as the task's files write them (entailment; 0 or 1 for CoLA, SST-2, MRPC, QQP and WNLI), scores of STS-B cut to
+0..5. Predictions come in the task's label ids, never in the model's, so no model's label order can get into a file.
+
+The archive holds the files of one or more folders, each checked first. What GLUE's server would refuse although the
+file is sound, a test set not predicted in full or a file missing, is said in one line each; GLUE's own
+sample_submission.zip has placeholders for tasks one has no model for.
+"""
+
+import argparse
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from distilbart_mnli.data.splits import TASKS, Source, Split, Task
+from distilbart_mnli.errors import InputError, RunError, run_command
+from distilbart_mnli.files import whole_file
+
+HEADER = ("index", "prediction")
+FILES: dict[str, tuple[Task, Source]] = {
+    f"{source.submission}.tsv": (task, source) for task in reversed(TASKS.values()) for source in task.test
+}
+"""Submission file -> its task and test set; MNLI-mm.tsv is in it once, though two tasks make it."""
+
+
+def write_submission(folder: Path, task: Task, split: Split, predictions: np.ndarray) -> Path:
+    """Write the predictions of one test set, whole or not at all; returns the file.
+
+    Args:
+        folder: made if it is not there.
+        split: from load_test; names the file and says which row is which.
+        predictions: int64 [rows] label ids in the task's order; float [rows] scores for regression.
+
+    Raises:
+        RunError: a score is not finite; the file cannot be written.
+    """
+    if len(predictions) != len(split):
+        raise ValueError(f"{len(predictions)} predictions for the {len(split)} rows of {split.source}")
+    if task.label_range is not None:
+        if not np.isfinite(predictions).all():
+            raise RunError(f"{split.source}: a predicted score is not finite: the model has diverged")
+        words = [f"{score:.6f}" for score in np.clip(predictions.astype(np.float64), *task.label_range)]
+    else:
+        # A label of one's own data may hold what ends a line or a field.
+        written = [" ".join(label.split()) for label in task.written_labels]
+        if len(predictions) and not 0 <= predictions.min() <= predictions.max() < len(written):
+            raise ValueError(f"label ids from {predictions.min()} to {predictions.max()}, but {len(written)} labels")
+        words = [written[label] for label in predictions]
+    rows = zip(split.index, words, strict=True)
+    lines = ["\t".join(HEADER), *(f"{index}\t{word}" for index, word in rows)]
+    path = folder / f"{split.submission or split.name}.tsv"
+    with whole_file(path) as temporary:
+        temporary.write_bytes(("\n".join(lines) + "\n").encode("utf-8"))
+    return path
+
+
+def zip_submission(folders: list[Path], output: Path) -> list[str]:
+    """Put the submission files of the folders into a zip archive.
+
+    The archive has the same bytes for the same files, whenever it is made.
+
+    Args:
+        folders: each with the submission files of one or more tasks.
+        output: the archive; replaced if it is there.
+
+    Returns:
+        What GLUE's server would not take, one line each.
+
+    Raises:
+        InputError: no such folder, no submission file in it, the same file in two of them, a file that is no
+            submission.
+        RunError: the archive cannot be written.
+    """
+    found: dict[str, Path] = {}
+    for folder in folders:
+        if not folder.is_dir():
+            raise InputError(f"{folder}: no such folder; give the output_dir of a run with do_predict")
+        here = [folder / name for name in FILES if (folder / name).is_file()]
+        if not here:
+            raise InputError(
+                f"{folder}: no submission file ({', '.join(sorted(FILES))}); run_glue.py --do_predict makes them"
+            )
+        for path in here:
+            if path.name in found:
+                raise InputError(f"{path.name} is in {found[path.name].parent} and in {folder}; name one of them")
+            found[path.name] = path
+    remarks: list[str] = []
+    with whole_file(output) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in sorted(found):
+            task, source = FILES[name]
+            rows = _check(found[name], task)
+            if rows != source.rows:
+                remarks.append(f"{name} has {rows:,} rows, GLUE's test set {source.rows:,}")
+            archive.writestr(zipfile.ZipInfo(name), found[name].read_bytes(), zipfile.ZIP_DEFLATED)
+    missing = sorted(set(FILES) - set(found))
+    if missing:
+        remarks.append(f"missing: {', '.join(missing)}")
+    return remarks
+
+
+def _check(path: Path, task: Task) -> int:
+    """Number of predictions in a file.
+
+    Raises:
+        InputError: not GLUE's form, with the line.
+    """
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    if lines[0] != "\t".join(HEADER) or lines.pop() != "":
+        raise InputError(f"{path}, line 1: expected the header index<TAB>prediction, and a line feed at the end")
+    for number, line in enumerate(lines[1:]):
+        index, _, word = line.partition("\t")
+        if index != str(number):
+            raise InputError(f"{path}, line {number + 2}: expected row {number}, found {index[:20]!r}")
+        if not _is_prediction(task, word):
+            known = ", ".join(task.written_labels) or "a score from {:g} to {:g}".format(*task.label_range or ())
+            raise InputError(f"{path}, line {number + 2}: expected {known}, found {word[:60]!r}")
+    return len(lines) - 1
+
+
+def _is_prediction(task: Task, word: str) -> bool:
+    if task.label_range is None:
+        return word in task.written_labels
+    try:
+        return task.label_range[0] <= float(word) <= task.label_range[1]
+    except ValueError:
+        return False
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str):
+        raise InputError(f"command line: {message}; see python -m distilbart_mnli.data.submission --help")
+
+
+def main() -> None:
+    """The command: see the module's docstring."""
+    parser = _Parser("python -m distilbart_mnli.data.submission", description="Zip GLUE submission files.")
+    parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="output_dir of a run with do_predict")
+    parser.add_argument("--output", type=Path, help="the archive (default: submission.zip in the first folder)")
+    args = parser.parse_args()
+    output = args.output or args.folders[0] / "submission.zip"
+    for remark in zip_submission(args.folders, output):
+        print(f"warning: {remark}; GLUE's server wants every row of every file", file=sys.stderr)
+    print(output)
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

@@ -1,0 +1,326 @@
+"""The model card: README.md of a finished run, written from the files of its folder and from nothing else.
+
+    write_model_card(Path("distilbart-mnli-12-1"))
+
+run_glue.py calls it at the end of every training, published or not. Called again it renews what it generated and keeps
+what a person added:
+- text outside the sections that lie between `<!-- begin generated: NAME -->` and `<!-- end generated: NAME -->`;
+- keys and list entries that a person added to the metadata, and values of generated keys that a person changed. A
+  hidden comment at the end of the card holds checksums of what was generated, so that the two can be told apart.
+A README.md that cannot be read (not UTF-8, metadata that is not YAML) is set aside as README.old.md.
+
+card_facts.py reads the run's files, card_body.py writes the text, curves.py draws the picture; here are the
+metadata and the joining of new and old. What the Hub asks of the metadata: https://huggingface.co/docs/hub/model-cards.
+"""
+
+import dataclasses
+import json
+import logging
+import re
+import zlib
+from pathlib import Path
+from typing import Any
+
+import yaml
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from distilbart_mnli.files import whole_file
+from distilbart_mnli.publish.card_body import EXAMPLE_LABELS, EXAMPLE_TEXT, SECTIONS, body_sections
+from distilbart_mnli.publish.card_facts import METRIC_NAMES, Facts, Score, read_facts
+from distilbart_mnli.publish.card_format import number
+from distilbart_mnli.publish.curves import plot_training_curves
+
+logger = logging.getLogger(__name__)
+
+FILE_NAME = "README.md"
+NOTICE = (
+    "<!-- What lies between begin and end comments is written anew after every run. Text outside them is kept. -->"
+)
+
+# Identifiers that the Hub takes as `license` (docs/hub/repositories-licenses); any other becomes license_name.
+HUB_LICENSES = frozenset(
+    """
+    apache-2.0 mit openrail bigscience-openrail-m creativeml-openrail-m bigscience-bloom-rail-1.0 bigcode-openrail-m
+    afl-3.0 artistic-2.0 bsl-1.0 bsd bsd-2-clause bsd-3-clause bsd-3-clause-clear c-uda cc cc0-1.0 cc-by-2.0 cc-by-2.5
+    cc-by-3.0 cc-by-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cc-by-nc-2.0 cc-by-nc-3.0 cc-by-nc-4.0 cc-by-nd-4.0 cc-by-nc-nd-3.0
+    cc-by-nc-nd-4.0 cc-by-nc-sa-2.0 cc-by-nc-sa-3.0 cc-by-nc-sa-4.0 cdla-sharing-1.0 cdla-permissive-1.0
+    cdla-permissive-2.0 wtfpl ecl-2.0 epl-1.0 epl-2.0 etalab-2.0 eupl-1.1 eupl-1.2 agpl-3.0 gfdl gpl gpl-2.0 gpl-3.0
+    lgpl lgpl-2.1 lgpl-3.0 isc h-research intel-research lppl-1.3c ms-pl apple-ascl apple-amlr mpl-2.0 odc-by odbl
+    openmdw-1.0 openrail++ osl-3.0 postgresql ofl-1.1 ncsa unlicense zlib pddl lgpl-lr deepfloyd-if-license
+    fair-noncommercial-research-license llama2 llama3 llama3.1 llama3.2 llama3.3 llama4 gemma unknown other
+    """.split()
+)
+
+Metadata = dict[str, Any]
+Checksums = dict[str, str | list[str]]
+
+
+def write_model_card(output_dir: Path, hub_model_id: str | None = None, license: str | None = None) -> None:
+    """Write output_dir/README.md and, where there is a log, output_dir/training_curves.png.
+
+    Args:
+        output_dir: folder of a finished run; any of its files may be missing.
+        hub_model_id: the repository that the code examples name; default: hub_model_id of training_args.json, else
+            the folder's name.
+        license: where the files of the run name none.
+
+    Raises:
+        InputError: output_dir is no folder, or one of its result files is not JSON.
+        RunError: the disk is full.
+    """
+    folder = Path(output_dir)
+    facts = read_facts(folder, hub_model_id)
+    if license and facts.license is None:
+        facts = dataclasses.replace(facts, arguments={**facts.arguments, "license": license})
+    picture = plot_training_curves(folder) if facts.trained else None
+    if facts.license is None and facts.has_model:
+        logger.warning("model card: the license is left out, because no card of the teacher names one; --license does")
+    old_metadata, old_body = _read_old_card(folder / FILE_NAME)
+    generated = flat_results(card_metadata(facts).to_dict())
+    merged = merge_metadata(_read_checksums(old_body), flat_results(old_metadata), generated)
+    sections = body_sections(facts, picture.name if picture else None)
+    body = merge_body(old_body, sections, checksums(generated))
+    # Through ModelCard, so that what is written is what the Hub's own client reads.
+    card = ModelCard(f"---\n{ModelCardData(**with_model_index(merged)).to_yaml()}\n---\n\n{body}\n")
+    with whole_file(folder / FILE_NAME, "the other files of the run are whole") as temporary:
+        card.save(temporary)
+
+
+def add_license(output_dir: Path, license: str, hub_model_id: str | None = None) -> None:
+    """Give the card of a finished run a license if it names none; one that is there stays.
+
+    Raises:
+        As `write_model_card`.
+    """
+    named = _read_old_card(Path(output_dir) / FILE_NAME)[0].get("license")
+    if not named:
+        write_model_card(output_dir, hub_model_id, license)
+    elif named != hub_license(license)[0]:
+        logger.warning(
+            "model card: %s names the license %s already, so --license %s changes nothing; edit it if it is wrong",
+            Path(output_dir) / FILE_NAME,
+            named,
+            license,
+        )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Metadata
+
+
+def card_metadata(facts: Facts) -> ModelCardData:
+    """The YAML part, under the Hub's rules. What is not known is left out."""
+    results = [eval_result(facts, score) for score in facts.scores]
+    license_id, license_name = hub_license(facts.license)
+    if license_id == "other" and facts.license_name:
+        license_name = hub_license_name(facts.license_name)
+    return ModelCardData(
+        language=facts.run.get("language") or ("en" if facts.task else None),
+        license=license_id,
+        license_name=license_name,
+        license_link=facts.license_link if license_id == "other" else None,
+        library_name="transformers" if facts.has_model else None,
+        pipeline_tag=pipeline_tag(facts) if facts.has_model else None,
+        tags=["distilbart", "distilbart-mnli"] if facts.is_nli else ["distilbart"],
+        datasets=[facts.dataset] if facts.dataset else None,
+        base_model=facts.base_model,
+        metrics=list(dict.fromkeys(METRIC_NAMES[score.metric][1] for score in facts.scores)) or None,
+        widget=widget(facts) if facts.has_model else None,
+        model_name=facts.title,
+        eval_results=results or None,
+    )
+
+
+def pipeline_tag(facts: Facts) -> str:
+    return "zero-shot-classification" if facts.is_nli else "text-classification"
+
+
+def hub_license(name: str | None) -> tuple[str | None, str | None]:
+    """(license, license_name): the Hub's identifier, or "other" and the name in the letters that the Hub takes."""
+    if not name:
+        return None, None
+    plain = str(name).strip().lower()
+    if plain in HUB_LICENSES:
+        return plain, None
+    return "other", hub_license_name(plain)
+
+
+def hub_license_name(name: str) -> str:
+    return re.sub(r"[^a-z0-9.]+", "-", str(name).lower()).strip("-.") or "unnamed"
+
+
+def widget(facts: Facts) -> list[dict[str, Any]] | None:
+    """Examples for the box on the model's page, in the form that the box of this pipeline takes."""
+    if facts.is_nli:
+        labels = ", ".join(EXAMPLE_LABELS)
+        complaint = "My parcel arrived two weeks late and the screen of the phone in it is broken."
+        return [
+            {"example_title": "One label", "text": EXAMPLE_TEXT, "candidate_labels": labels, "multi_class": False},
+            {
+                "example_title": "Several labels",
+                "text": complaint,
+                "candidate_labels": "late delivery, damaged goods, praise, billing",
+                "multi_class": True,
+            },
+        ]
+    # The box for text-classification takes single texts; a pair cannot be typed into it.
+    single = facts.task is not None and not facts.task.sentence2
+    return [{"example_title": "Example", "text": EXAMPLE_TEXT}] if single else None
+
+
+def eval_result(facts: Facts, score: Score) -> EvalResult:
+    """One entry of model-index: the value as all_results.json has it, under the data set, configuration and split."""
+    label, metric_type, _ = METRIC_NAMES[score.metric]
+    config, split = (score.source.hub if score.source else None) or (None, "validation")
+    name = f"GLUE {score.set_name}" if facts.is_glue_data else f"Other data in the format of {score.set_name}"
+    if facts.is_glue_data and score.is_part and score.source and score.examples:
+        name += f" ({number(score.examples)} of {number(score.source.rows)} examples)"
+    if facts.task is None:
+        name = "Validation data of the user's own"
+    kind = (score.source.hub or ("", ""))[1].removeprefix("validation").strip("_") if score.source else ""
+    return EvalResult(
+        # "zero-shot-classification" is what the model is for; what was measured is the classification of pairs.
+        task_type="text-classification",
+        task_name="Natural Language Inference" if facts.is_nli else "Text Classification",
+        dataset_type=facts.dataset or "custom",
+        dataset_name=name,
+        dataset_config=config,
+        dataset_split=split,
+        metric_type=metric_type,
+        metric_name=f"{label} ({kind})" if kind else label,
+        metric_value=score.value,
+    )
+
+
+def checksums(metadata: Metadata) -> Checksums:
+    """Key -> checksum of its value; of a list one for each entry."""
+
+    def one(value: Any) -> str:
+        return f"{zlib.crc32(json.dumps(value, sort_keys=True, default=str).encode()):08x}"
+
+    return {
+        key: [one(entry) for entry in value] if isinstance(value, list) else one(value)
+        for key, value in metadata.items()
+    }
+
+
+def merge_metadata(before: Checksums, old: Metadata, new: Metadata) -> Metadata:
+    """The metadata of the new card; all three with model-index as flat_results() makes it.
+
+    Args:
+        before: checksums of what was generated last time; empty if nothing was.
+        old: metadata of the README.md that is there, a person's changes included.
+        new: what is generated now.
+
+    Returns:
+        `new`, then what a person added to `old`: keys and list entries that were not generated, and values that are no
+        longer what was generated. List entries that a person removed stay removed.
+    """
+    now, renewed = checksums(old), checksums(new)
+    merged: Metadata = {}
+    for key in dict.fromkeys([*new, *old]):
+        generated, known = new.get(key), before.get(key)
+        if key not in old or known == now[key]:
+            value = generated
+        elif isinstance(old[key], list) and (generated is None or isinstance(generated, list)):
+            known, current = (known if isinstance(known, list) else []), now[key]
+            added = [entry for entry, sum_ in zip(old[key], current, strict=True) if sum_ not in known]
+            kept = [
+                entry
+                for entry, sum_ in zip(generated or [], renewed.get(key, []), strict=True)
+                if not (sum_ in known and sum_ not in current)
+            ]
+            value = kept + [entry for entry in added if entry not in kept]
+        else:
+            value = old[key]
+        if value not in (None, []):
+            merged[key] = value
+    return merged
+
+
+def flat_results(metadata: Metadata) -> Metadata:
+    """model-index, a list of one model with its results, as the list of results; the name under a key of its own."""
+    flat = {key: value for key, value in metadata.items() if key != "model-index"}
+    for model in metadata.get("model-index") or []:
+        flat["model-index name"] = model["name"]
+        flat["model-index"] = [*flat.get("model-index", []), *model["results"]]
+    return flat
+
+
+def with_model_index(flat: Metadata) -> Metadata:
+    name, results = flat.pop("model-index name", None), flat.pop("model-index", None)
+    return {**flat, "model-index": [{"name": name, "results": results}]} if results else flat
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Body
+
+_SECTION = re.compile(
+    r"<!-- begin generated: (?P<name>[^\n]*?) -->(?:(?!<!-- begin generated: ).)*?<!-- end generated: (?P=name) -->",
+    re.DOTALL,
+)
+_STRAY_MARKER = re.compile(r"<!-- (?:begin|end) generated: [^\n]*? -->\n?")
+_CHECKSUMS = re.compile(r"<!-- checksums of the generated metadata: (\{[^\n]*\}) -->")
+
+
+def merge_body(old_body: str, sections: dict[str, str], generated: Checksums) -> str:
+    """The card's text: new sections in the places of the old ones, a person's text between them untouched.
+
+    A section that is new to the card comes after the one that precedes it in SECTIONS; one that has nothing to say any
+    more goes. A marker without its partner goes too, and what it enclosed counts as a person's text.
+    """
+    old_body = _CHECKSUMS.sub("", old_body.replace(NOTICE, ""))
+    parts: list[tuple[str, str]] = []  # (name of a section, or "" for a person's text; text)
+    end = 0
+    for match in _SECTION.finditer(old_body):
+        parts += [("", old_body[end : match.start()]), (match["name"], "")]
+        end = match.end()
+    parts.append(("", old_body[end:]))
+    parts = [(name, _STRAY_MARKER.sub("", text).strip("\n")) for name, text in parts]
+    parts = [(name, text) for name, text in parts if name in sections or text.strip()]
+    # Of a section that was copied the first is kept.
+    parts = [part for place, part in enumerate(parts) if not part[0] or part not in parts[:place]]
+    place = 0
+    for name in SECTIONS:
+        if name not in sections:
+            continue
+        present = [part[0] for part in parts]
+        if name in present:
+            place = present.index(name) + 1
+        else:
+            parts.insert(place, (name, ""))
+            place += 1
+    texts = [
+        f"<!-- begin generated: {name} -->\n\n{sections[name]}\n\n<!-- end generated: {name} -->" if name else text
+        for name, text in parts
+    ]
+    comment = f"<!-- checksums of the generated metadata: {json.dumps(generated, sort_keys=True)} -->"
+    return "\n\n".join([NOTICE, *texts, comment])
+
+
+def _read_checksums(body: str) -> Checksums:
+    found = _CHECKSUMS.search(body)
+    try:
+        return json.loads(found.group(1)) if found else {}
+    except ValueError:  # edited by hand: then nothing is known to be generated, and all of it is kept
+        return {}
+
+
+def _read_old_card(path: Path) -> tuple[Metadata, str]:
+    """(metadata, body) of the README.md that is there; empty if there is none."""
+    if not path.is_file():
+        return {}, ""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        if not text.lstrip().startswith("---"):
+            return {}, text
+        card = ModelCard(text)
+        return card.data.to_dict(), card.text
+    except (ValueError, TypeError, yaml.YAMLError) as error:
+        aside = path.with_name("README.old.md")
+        while aside.exists():
+            aside = aside.with_stem(aside.stem + ".old")
+        path.rename(aside)
+        reason = " ".join(str(error).split())
+        logger.warning(f"model card: {path} cannot be read ({reason}); it is kept as {aside.name}")
+        return {}, ""

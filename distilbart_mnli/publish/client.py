@@ -1,0 +1,139 @@
+"""Speaking with the Hub: whose token, how long to wait, when to try again, and what to say when it ends."""
+
+import contextlib
+import json
+import logging
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import httpx2
+from huggingface_hub import HfApi, constants, get_token, set_client_factory
+from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+from huggingface_hub.utils._http import default_client_factory
+
+from distilbart_mnli.errors import HubError
+from distilbart_mnli.options.read import Arguments
+
+logger = logging.getLogger(__name__)
+
+TRANSIENT_STATUS = (408, 429, 500, 502, 503, 504)  # those that huggingface_hub itself retries, where it does
+TOKEN_SETTINGS = "https://huggingface.co/settings/tokens"
+
+# All that the Hub's client raises: its own errors are httpx2's or OSErrors; hf_xet's are ConnectionError (network, but
+# also 401 and 403) and RuntimeError; bad metadata and a refused LFS batch are ValueErrors.
+CLIENT_ERRORS = (httpx2.HTTPError, OSError, RuntimeError, ValueError)
+
+Result = TypeVar("Result")
+
+
+def connect(args: Arguments) -> HfApi:
+    try:
+        token = args.hub_token or get_token()
+    except CLIENT_ERRORS as error:  # an expired login that could not be renewed
+        raise HubError(f"no token for the Hub: {' '.join(str(error).split())[:200]}") from error
+    if not token:
+        raise HubError("not logged in to the Hub: `hf auth login`, or set HF_TOKEN")
+    # HF_ENDPOINT as it is now; huggingface_hub itself reads it once, when it is imported.
+    return HfApi(endpoint=os.environ.get("HF_ENDPOINT") or constants.ENDPOINT, token=token)
+
+
+def until(call: Callable[[], Result], seconds: float, api: HfApi) -> Result:
+    """`call` until it succeeds; after a transient error again, 1, 2, 4, 8, 8, ... s or Retry-After later.
+
+    Raises:
+        HubError: another error, or the next attempt would begin after `seconds`.
+    """
+    start, wait = time.monotonic(), 1.0
+    while True:
+        try:
+            return call()
+        except CLIENT_ERRORS as error:
+            reason = _reason(error, api)
+            pause = max(wait, _retry_after(error))
+            if not _is_transient(error):
+                raise HubError(reason) from error
+            if time.monotonic() - start + pause > seconds:
+                raise HubError(f"{reason} (tried for {time.monotonic() - start:.0f} s)") from error
+            logger.warning("%s; trying again in %.0f s", reason, pause)
+        time.sleep(pause)
+        wait = min(wait * 2, 8.0)
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    found = [error]
+    while (cause := found[-1].__cause__) is not None and cause not in found:
+        found.append(cause)
+    return found
+
+
+def _status(error: BaseException) -> int | None:
+    """The HTTP status behind an error; hf_xet hides it in a text."""
+    for cause in _chain(error):
+        if isinstance(cause, HfHubHTTPError):
+            return cause.response.status_code
+    found = re.search(r"\b(401|403)\b", str(error)) if isinstance(error, ConnectionError) else None
+    return int(found[1]) if found else None
+
+
+def _retry_after(error: BaseException) -> float:
+    for cause in _chain(error):
+        if isinstance(cause, HfHubHTTPError):
+            value = cause.response.headers.get("Retry-After", "")
+            return float(value) if value.isdigit() else 0.0
+    return 0.0
+
+
+def _is_transient(error: BaseException) -> bool:
+    status = _status(error)
+    if isinstance(error, RuntimeError):
+        # An upload that failed halfway. What arrived damaged is refused with some 4xx, and goes well the next time.
+        return status not in (401, 403)
+    if status is not None:
+        return status in TRANSIENT_STATUS
+    if isinstance(error, OfflineModeIsEnabled):
+        return False
+    if isinstance(error, json.JSONDecodeError):
+        return True  # a proxy's page where an answer was expected
+    return isinstance(error, httpx2.TransportError | ConnectionError | TimeoutError)
+
+
+def _reason(error: BaseException, api: HfApi) -> str:
+    """One line without the token."""
+    status, cause = _status(error), _chain(error)[-1]
+    text = " ".join(str(cause).split())[:300]
+    for found in _chain(error):
+        if isinstance(found, HfHubHTTPError):
+            said = found.server_message or found.response.reason_phrase
+            text = (
+                f"{' '.join(said.split())[:300]} ({found.response.request.method} {found.response.request.url.path})"
+            )
+    if isinstance(error, OfflineModeIsEnabled):
+        text = "HF_HUB_OFFLINE is set, so nothing can be published"
+    elif status == 401:
+        text = "the Hub does not accept the token (401): wrong, expired or revoked; `hf auth login`, or set HF_TOKEN"
+    elif status == 403:
+        text = f"the Hub forbids it (403): the token lacks the right to write there; see {TOKEN_SETTINGS}"
+    elif status is not None:
+        text = f"the Hub answered {status}: {text}"
+    elif isinstance(error, httpx2.TransportError | ConnectionError):
+        text = f"{api.endpoint} cannot be reached: {text or type(error).__name__}"
+    return text.replace(str(api.token), "***")
+
+
+@contextlib.contextmanager
+def client_timeout(read_seconds: float) -> Iterator[None]:
+    """Give the Hub's client a time limit for silence; it has none."""
+
+    def client() -> httpx2.Client:
+        made = default_client_factory()
+        made.timeout = httpx2.Timeout(read_seconds, connect=10.0)
+        return made
+
+    set_client_factory(client)
+    try:
+        yield
+    finally:
+        set_client_factory(default_client_factory)

@@ -1,0 +1,253 @@
+"""Publishing: a check before training, a test before upload, one commit, and no loss on the way.
+
+    target = preflight(args)                 # before training: seconds; creates nothing on the Hub
+    ...
+    url = publish(output_dir, args, target)  # after it: smoke test, then one commit
+
+Only the files in PUBLISHED_FILES leave the machine. They are staged in a temporary folder first, with local paths
+reduced to base names and searched for tokens; that folder is what is tested (smoke_test.py) and what is uploaded.
+
+The commit is guarded by the repository's head as the run last saw it: at the preflight, or, where output_dir was
+published before, then (hub_state.json in output_dir remembers it). Somebody else's commit in between stops the
+publication, which then names the files that changed; --hub_force publishes over it.
+
+huggingface_hub retries some requests and not others (repos/create, validate-yaml and the commit never; a
+commit made by upload_folder with hf_xet always, twice over if an answer was lost). So everything here goes through
+create_commit, which asks once, and `until` repeats the whole of it: look at the head, recognise what has landed,
+upload, commit.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import shlex
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from huggingface_hub.utils import get_session, hf_raise_for_status, validate_repo_id
+
+from distilbart_mnli.errors import HubError, RunError
+from distilbart_mnli.options.read import Arguments
+from distilbart_mnli.publish.client import TOKEN_SETTINGS, client_timeout, connect, until
+from distilbart_mnli.publish.commit import Publication, PublishTarget, changed, commit_message, repo_info
+from distilbart_mnli.publish.smoke_test import smoke_test
+from distilbart_mnli.publish.staging import PUBLISHED_FILES, check_publishable, known_secrets, staged
+
+__all__ = [
+    "PUBLISHED_FILES",
+    "PublishTarget",
+    "commit_message",
+    "preflight",
+    "publish",
+    "retry_command",
+    "smoke_test",
+]
+
+logger = logging.getLogger(__name__)
+
+RETRY_SECONDS = 120.0  # after hours of training two minutes of patience are cheap
+PREFLIGHT_SECONDS = 6.0  # before it, an answer is wanted soon: three attempts, 1 and 2 s apart
+READ_TIMEOUT, PREFLIGHT_READ_TIMEOUT = 120.0, 10.0  # seconds without one byte; the client itself would wait for ever
+STATE_FILE = "hub_state.json"
+
+Result = TypeVar("Result")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Before training
+
+
+def preflight(args: Arguments) -> PublishTarget:
+    """Find out in seconds whether `publish` will be allowed; creates nothing.
+
+    Checked: a token, valid and with the right to write to that name; the card's metadata as far as it is known; that
+    the repository did not change since output_dir was published there last.
+
+    Raises:
+        InputError: no training, and no model in output_dir.
+        HubError: anything that the Hub refuses, in one line that says what to do.
+    """
+    assert args.output_dir is not None
+    output_dir = Path(args.output_dir)
+    publish_only = not (args.do_train or args.do_eval or args.do_predict)
+    if not args.do_train:
+        check_publishable(output_dir)
+    with client_timeout(PREFLIGHT_READ_TIMEOUT):
+        api = connect(args)
+
+        def ask(call: Callable[[], Result]) -> Result:
+            return until(call, PREFLIGHT_SECONDS, api)
+
+        who = ask(api.whoami)
+        repo_id = _repo_id(args, who["name"])
+        info = ask(lambda: repo_info(api, repo_id))
+        access = (who.get("auth") or {}).get("accessToken") or {}
+        if access.get("role") == "read":
+            raise HubError(f"{repo_id}: this token may only read; make one that may write at {TOKEN_SETTINGS}")
+        if info is None or not ask(lambda: _may_write(api, repo_id)):
+            _check_namespace(repo_id, who, access)
+        if info is not None and args.hub_private_repo and not info.private:
+            raise HubError(f"{repo_id} exists and is public; hub_private_repo cannot change that: choose another name")
+        ask(lambda: _check_card(api, _card(args, output_dir if publish_only else None)))
+        head = None if info is None else info.sha
+        seen = _last_seen(output_dir, repo_id)
+        if seen is not None and head not in (None, seen) and not publish_only and not args.hub_force:
+            what = ask(lambda: changed(api, repo_id, seen, str(head)))
+            raise HubError(
+                f"{repo_id} changed since {output_dir} was published there ({what}); look at it, then use "
+                "--hub_force to publish over it"
+            )
+    logger.info("publishing to %s: allowed (%s)", repo_id, "it exists" if head else "it will be created")
+    return PublishTarget(repo_id, seen if seen and head and not args.hub_force else head)
+
+
+def _repo_id(args: Arguments, user: str) -> str:
+    assert args.output_dir is not None
+    name = args.hub_model_id or Path(args.output_dir).resolve().name
+    repo_id = name if "/" in name else f"{user}/{name}"
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError as error:
+        raise HubError(f"hub_model_id {repo_id}: not a name the Hub allows: {error}") from error
+    return repo_id
+
+
+def _may_write(api: HfApi, repo_id: str) -> bool:
+    """Whether the Hub says so; False where it does not know this question (404)."""
+    try:
+        api.auth_check(repo_id, write=True)
+    except HfHubHTTPError as error:
+        if error.response.status_code == 404:
+            return False
+        raise
+    return True
+
+
+def _check_namespace(repo_id: str, who: dict[str, Any], access: dict[str, Any]) -> None:
+    """Role and namespaces, for a repository that does not exist yet or a Hub that cannot be asked about one."""
+    namespace = repo_id.split("/")[0]
+    orgs = [org["name"] for org in who.get("orgs", []) if org.get("roleInOrg") != "read"]
+    if namespace not in [who["name"], *orgs]:
+        yours = ", ".join([who["name"], *orgs])
+        raise HubError(f"{repo_id}: {who['name']} may not write to {namespace}; possible: {yours} (hub_model_id)")
+    scoped = (access.get("fineGrained") or {}).get("scoped")
+    if access.get("role") == "fineGrained" and scoped is not None:
+        places = [s["entity"].get("name") for s in scoped if "repo.write" in s.get("permissions", [])]
+        if not {namespace, repo_id} & set(places):
+            raise HubError(
+                f"{repo_id}: this fine-grained token has no repo.write for {namespace}; see {TOKEN_SETTINGS}"
+            )
+
+
+def _card(args: Arguments, finished: Path | None) -> str:
+    """The card to be published, or before training the part of its metadata that is known by then."""
+    if finished is not None:
+        path = finished / "README.md"
+        return path.read_text(encoding="utf-8") if path.is_file() else ""
+    data: dict[str, Any] = {"tags": ["distilbart", "distilbart-mnli"]}
+    if args.license:
+        data["license"] = args.license
+    return f"---\n{yaml.safe_dump(data)}---\n"
+
+
+def _check_card(api: HfApi, content: str) -> None:
+    answer = get_session().post(
+        f"{api.endpoint}/api/validate-yaml",
+        json={"content": content, "repoType": "model"},
+        headers=api._build_hf_headers(),
+    )
+    if answer.status_code == 400:
+        errors = [error.get("message", "") for error in answer.json().get("errors", [])]
+        raise HubError(f"the Hub refuses the model card's metadata: {'; '.join(errors)}")
+    hf_raise_for_status(answer)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# After training
+
+
+def publish(
+    output_dir: Path,
+    args: Arguments,
+    target: PublishTarget | None = None,
+    rows: Sequence[tuple[str, str | None]] | None = None,
+) -> str:
+    """Test the finished model of output_dir and publish it in one commit; the commit's address.
+
+    Calling it again is harmless: what is already there is recognised by its content and not committed twice.
+
+    Args:
+        target: from `preflight`; None: it is called now (a publish-only run).
+        rows: texts of the first evaluation set's first rows, for the smoke test (see there); None: not compared.
+
+    Raises:
+        InputError: output_dir holds no finished model.
+        RunError: a token in a file, or the smoke test failed; nothing was uploaded.
+        HubError: the Hub refused for good, or somebody else published in between. Both name the command that retries.
+    """
+    check_publishable(output_dir)
+    target = target or preflight(args)
+    try:
+        api = connect(args)
+        with staged(output_dir, known_secrets(args)) as folder, client_timeout(READ_TIMEOUT):
+            smoke_test(
+                folder,
+                rows,
+                args.max_seq_length,
+                _first_predictions(output_dir),
+                args.model_name_or_path,
+                _mixed_precision(args),
+            )
+            _remember(output_dir, target.repo_id, target.parent)
+            publication = Publication(api, target, folder, args)
+            commit = until(publication.attempt, RETRY_SECONDS, api)
+    except (RunError, HubError) as error:
+        command = retry_command(output_dir, args, target)
+        raise type(error)(
+            f"not published: {error}; the run's files are in {output_dir}; to try again: {command}"
+        ) from error
+    _remember(output_dir, target.repo_id, commit)
+    url = f"{api.endpoint}/{target.repo_id}/commit/{commit}"
+    logger.info("%s: %s", "published" if publication.is_new else "already published", url)
+    return url
+
+
+def retry_command(output_dir: Path, args: Arguments, target: PublishTarget) -> str:
+    """The command line of a publish-only run."""
+    words = ["python", "run_glue.py", "--push_to_hub", "--output_dir", str(output_dir)]
+    words += ["--hub_model_id", target.repo_id]
+    words += ["--hub_private_repo"] if args.hub_private_repo else []
+    return shlex.join(words)
+
+
+def _first_predictions(output_dir: Path) -> Path | None:
+    """eval_predictions_mnli.tsv goes before eval_predictions_mnli-mm.tsv."""
+    return min(output_dir.glob("eval_predictions_*.tsv"), key=lambda path: (len(path.name), path.name), default=None)
+
+
+def _mixed_precision(args: Arguments) -> str:
+    if args.bf16 is None and args.fp16 is None:
+        return os.environ.get("ACCELERATE_MIXED_PRECISION", "no")  # what `accelerate launch` set
+    return "bf16" if args.bf16 else "fp16" if args.fp16 else "no"
+
+
+def _last_seen(output_dir: Path, repo_id: str) -> str | None:
+    return _seen(output_dir).get(repo_id)
+
+
+def _seen(output_dir: Path) -> dict[str, str]:
+    """Repository -> its commit that output_dir saw last; a folder can be published in several places."""
+    path = output_dir / STATE_FILE
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def _remember(output_dir: Path, repo_id: str, commit: str | None) -> None:
+    if commit is not None:
+        with contextlib.suppress(OSError):  # a folder that cannot be written to can still be published
+            seen = {**_seen(output_dir), repo_id: commit}
+            (output_dir / STATE_FILE).write_text(json.dumps(seen, indent=2) + "\n", "utf-8")

@@ -1,0 +1,288 @@
+"""Checkpoints: written whole or not at all, checked before they are used, nothing in them a pickle.
+
+    output_dir/checkpoint-<optimizer step>/
+        config.json, model.safetensors, tokenizer files    a stock model, float32: it loads anywhere
+        optimizer.safetensors                              AdamW's moments, "<parameter>/<name>"
+        random_states.safetensors                          all processes' generators: "<process>/cpu", ".../cuda", xla
+        trainer_state.json                                 transformers.TrainerState's keys, `run`, and `resume`
+        manifest.json                                      size and SHA-256 of every other file; written last
+
+A checkpoint is written to a neighbour with a temporary name, every file is fsynced, the folder is renamed, the parent
+is fsynced. So a folder named checkpoint-* is whole unless its disk or a person damaged it, which the manifest shows.
+Old checkpoints go after the new one is whole, never before, and never the best one.
+
+Only the first process writes, and only it reads: what the others need travels through the process group, so machines
+need no shared disk.
+"""
+
+import hashlib
+import json
+import logging
+import math
+import re
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+
+from distilbart_mnli.data.batches import digest_of
+from distilbart_mnli.errors import InputError, RunError
+from distilbart_mnli.files import TEMPORARY, sync
+
+logger = logging.getLogger(__name__)
+
+NAME = re.compile(r"checkpoint-(\d+)")
+MANIFEST = "manifest.json"
+STATE = "trainer_state.json"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Writing whole
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_whole(final: Path, write: Callable[[Path], None], what: str, safe: str) -> None:
+    """Let `write` fill a temporary neighbour of `final`, then put it in place of whatever is there.
+
+    Args:
+        what: for messages: "checkpoint-300".
+        safe: for messages: what is still whole if this fails.
+
+    Raises:
+        RunError: no space left, or another error of the disk; the temporary folder is gone then.
+    """
+    temporary = final.with_name(TEMPORARY + final.name)
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir(parents=True)
+        write(temporary)
+        files = sorted(path for path in temporary.rglob("*") if path.is_file())
+        sums = {
+            str(path.relative_to(temporary)): {"bytes": path.stat().st_size, "sha256": _sha256(path)} for path in files
+        }
+        (temporary / MANIFEST).write_text(json.dumps(sums, indent=1), encoding="utf-8")
+        for path in [*files, temporary / MANIFEST]:
+            sync(path)
+        sync(temporary)
+        if final.exists():
+            # A folder cannot be renamed over another one: move the old one aside first. Killed in between, neither
+            # name is there and the checkpoint before this one counts.
+            aside = final.with_name(TEMPORARY + "old-" + final.name)
+            shutil.rmtree(aside, ignore_errors=True)
+            final.rename(aside)
+            temporary.rename(final)
+            shutil.rmtree(aside)
+        else:
+            temporary.rename(final)
+        sync(final.parent)
+    except Exception as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        # tokenizers reports the disk's errors with a bare Exception: "No space left on device (os error 28)".
+        if not isinstance(error, OSError | SafetensorError) and "(os error " not in str(error):
+            raise
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise RunError(f"{what} could not be written to {final.parent}: {reason}; {safe}") from None
+
+
+def remove_leftovers(output_dir: Path) -> None:
+    """Remove what a killed run left half written."""
+    for path in output_dir.glob(TEMPORARY + "*"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Finding
+
+
+def checkpoints_in(output_dir: Path) -> list[Path]:
+    """All checkpoint folders, the lowest step first; whole or not."""
+    found = [(int(match[1]), path) for path in output_dir.glob("checkpoint-*") if (match := NAME.fullmatch(path.name))]
+    return [path for _, path in sorted(found) if path.is_dir()]
+
+
+def read_state(checkpoint: Path) -> dict[str, Any]:
+    """trainer_state.json of a checkpoint that is whole.
+
+    Raises:
+        ValueError: it is not whole; the message names the file.
+    """
+    try:
+        sums = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
+        for name, entry in sums.items():
+            path = checkpoint / name
+            if path.stat().st_size != entry["bytes"]:
+                raise ValueError(f"{name} has {path.stat().st_size} bytes instead of {entry['bytes']}")
+            if _sha256(path) != entry["sha256"]:
+                raise ValueError(f"{name} does not have its checksum")
+        for name in ("model.safetensors", "optimizer.safetensors", "random_states.safetensors", STATE):
+            if name not in sums:
+                raise ValueError(f"{name} is missing")
+        state = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
+        if not isinstance(state, dict) or not isinstance(state.get("resume"), dict):
+            raise ValueError(f"{STATE} holds nothing to resume from")
+        return state
+    except OSError as error:
+        raise ValueError(f"{Path(error.filename or MANIFEST).name}: {error.strerror}") from None
+    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f"{MANIFEST} or {STATE} is damaged ({error})") from None
+
+
+def read_resumable(checkpoint: Path) -> dict[str, Any]:
+    """read_state, and for a run that is to end with its best checkpoint a look at that one, which stands beside it.
+
+    Raises:
+        ValueError: one of the two is not whole.
+    """
+    state = read_state(checkpoint)
+    best = _best_of(state)
+    if best is not None and best != checkpoint.name:
+        try:
+            read_state(checkpoint.parent / best)
+        except ValueError as error:
+            raise ValueError(f"its best checkpoint so far, {best}, is not: {error}") from None
+    return state
+
+
+def _best_of(state: dict[str, Any]) -> str | None:
+    """Name of the best checkpoint so far, if the run is to end with it."""
+    recipe = state["resume"].get("recipe") or {}
+    return state.get("best_model_checkpoint") if recipe.get("load_best_model_at_end") else None
+
+
+def find_resumable(output_dir: Path, asked: str) -> tuple[Path, dict[str, Any]] | None:
+    """The checkpoint to go on from and its state.
+
+    Args:
+        asked: "true": the newest whole one, None if output_dir has none yet; else the path of one.
+            (Where a best one is needed and is not whole, the run goes on from before it and makes it again.)
+
+    Raises:
+        InputError: the one asked for is missing or not whole; or there are some, and none is whole.
+    """
+    if asked != "true":
+        path = Path(asked)
+        if not path.is_dir():
+            raise InputError(f"resume_from_checkpoint: {path} is no folder")
+        try:
+            return path, read_resumable(path)
+        except ValueError as error:
+            raise InputError(
+                f"resume_from_checkpoint: {path} is not whole: {error}; give another one, or true"
+            ) from None
+    # A new training over old results leaves the old run's checkpoints until its own first one is whole. The newest
+    # run counts, and in it the highest step. Only as many are read in full as it takes to find one that is whole.
+    found = sorted(checkpoints_in(output_dir), key=_age, reverse=True)
+    for path in found:
+        try:
+            return path, read_resumable(path)
+        except ValueError as error:
+            logger.warning("%s is not whole (%s): passed over", path.name, error)
+    if found:
+        raise InputError(
+            f"none of the checkpoints in {output_dir} is whole; remove them, or start anew with --overwrite_output_dir"
+        )
+    return None
+
+
+def bring_best(checkpoint: Path, output_dir: Path, state: dict[str, Any]) -> None:
+    """Copy the best checkpoint of a run that is resumed from another folder into output_dir, where it is looked for.
+
+    Raises:
+        RunError: no space left.
+    """
+    best = _best_of(state)
+    if best is None or checkpoint.parent.resolve() == output_dir.resolve() or (output_dir / best).exists():
+        return
+
+    def write(folder: Path) -> None:
+        shutil.copytree(checkpoint.parent / best, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST))
+
+    write_whole(output_dir / best, write, f"a copy of {best}", f"{checkpoint} is whole")
+
+
+def rotate(output_dir: Path, keep_last: int | None, keep: Iterable[Path], foreign_run: str | None = None) -> None:
+    """Remove old checkpoints, now that a newer one is whole.
+
+    Args:
+        keep_last: how many to keep; None: all.
+        keep: never removed: the new one and the best one.
+        foreign_run: this run's id, at its first save: checkpoints of other runs go as well.
+    """
+    kept = {path.resolve() for path in keep}
+    own = []
+    for path in checkpoints_in(output_dir):
+        if path.resolve() not in kept and foreign_run is not None and _resume_of(path).get("run_id") != foreign_run:
+            _remove(path)
+        else:
+            own.append(path)
+    if keep_last is None:
+        return
+    removable = [path for path in own if path.resolve() not in kept]
+    for path in removable[: max(0, len(own) - keep_last)]:
+        _remove(path)
+
+
+def _remove(checkpoint: Path) -> None:
+    """Remove a checkpoint under another name, so that a run killed meanwhile leaves no half of one."""
+    aside = checkpoint.with_name(TEMPORARY + "old-" + checkpoint.name)
+    try:
+        checkpoint.rename(aside)
+    except OSError:
+        aside = checkpoint
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _resume_of(checkpoint: Path) -> dict[str, Any]:
+    """What trainer_state.json says, unchecked; {} if it says nothing."""
+    try:
+        return dict(json.loads((checkpoint / STATE).read_text(encoding="utf-8"))["resume"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _age(checkpoint: Path) -> tuple[float, int]:
+    match = NAME.fullmatch(checkpoint.name)
+    started = _resume_of(checkpoint).get("run_started", math.inf)  # damaged: reported first, then passed over
+    return (started if isinstance(started, int | float) else math.inf, int(match[1]) if match else 0)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The recipe
+
+
+def recipe_difference(saved: dict[str, Any], current: dict[str, Any]) -> str | None:
+    """What differs between the recipe of a checkpoint and this run's, as "name: then -> now, ..."; None if nothing."""
+    different = []
+    for name in sorted({*saved, *current}):
+        then, now = saved.get(name), current.get(name)
+        if then != now:
+            shown = [value[:12] if isinstance(value, str) and len(value) == 64 else value for value in (then, now)]
+            different.append(f"{name}: {json.dumps(shown[0])} -> {json.dumps(shown[1])}")
+    return ", ".join(different) or None
+
+
+def text_digest(digest: str, labels: np.ndarray | None) -> str:
+    """Digest of a set as training sees it: its tokens and its labels."""
+    return digest_of(digest, "" if labels is None else labels)
+
+
+def plain_state(state: dict[str, Any]) -> dict[str, Any]:
+    """The part of a scheduler's state that JSON can hold; the rest are functions, which get_scheduler makes again."""
+    plain: dict[str, Any] = {}
+    for key, value in state.items():
+        try:
+            plain[key] = json.loads(json.dumps(value))
+        except TypeError:
+            continue
+    plain.pop("lr_lambdas", None)
+    return plain
