@@ -66,14 +66,14 @@ test-xla: $(VENV_XLA)/.installed
 KILLS ?= 50
 NUM_PROCESSES ?= 1
 stress: $(VENV)/.installed-dev
-	$(BIN)/python -m tests.stress --kills $(KILLS) --num_processes $(NUM_PROCESSES)
+	$(BIN)/python -m tests.support.stress --kills $(KILLS) --num_processes $(NUM_PROCESSES)
 
 # The GPU part of the tests and the one-GPU speed benchmark (bart-large's size, random weights). Fails at once without one.
 # 128 rows in one forward pass: the recipe's step in one piece, which a large GPU holds.
 gpu-check: $(VENV)/.installed-dev
 	$(BIN)/python -c 'import sys, torch; sys.exit(None if torch.cuda.is_available() else "gpu-check needs a CUDA GPU, and torch sees none")'
 	mkdir -p outputs
-	$(BIN)/python -m pytest tests/test_gpu.py
+	$(BIN)/python -m pytest tests/end_to_end/test_gpu.py
 	$(BIN)/python -m benchmarks.train_speed --size large --device cuda --dtype bf16 --batch_size 128 \
 		--gradient_accumulation_steps 1 --output outputs/gpu_speed.json
 

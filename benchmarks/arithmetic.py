@@ -3,7 +3,7 @@
 A product of [m, k] and [k, n] is m k n multiply-adds; its backward pass is as many again for each operand that needs a
 gradient. Attention counts the scores it computes (all of them: the kernels do not skip the causal half). What flash
 kernels compute a second time in the backward pass is not counted; neither are norms, softmax, lookups and AdamW.
-tests/test_benchmarks.py compares these figures with torch's own counter.
+tests/unit/benchmarks/test_benchmarks.py compares these figures with torch's own counter.
 
 `shapes` are (rows, padded length) of every batch.
 """

@@ -9,7 +9,7 @@ The method is that of Yin et al., arXiv 1909.00161, as transformers' zero-shot-c
 multi_label off: softmax over the labels of the entailment logits. The pipeline makes one batch after the other in the
 order of the texts, and pads each to its longest pair. Here all pairs of all texts are sorted by length first, and the
 model computes its last decoder layer where the head reads it (model/bart.py). Both leave every score as it is
-(tests/test_zero_shot.py compares with the pipeline; benchmarks/zero_shot.py has the times).
+(tests/unit/compare/test_zero_shot.py compares with the pipeline; benchmarks/zero_shot.py has the times).
 """
 
 from dataclasses import dataclass

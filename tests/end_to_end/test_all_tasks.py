@@ -16,8 +16,8 @@ from scipy import stats
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 from transformers import BartConfig, BartForSequenceClassification
 
-from tests.glue_files import LABEL_NAMES, LAYOUTS, ONE_SET_EACH, write_task
-from tests.tiny import GLUE_LABELS, ROOT, TEACHER_LABELS, tiny_bart
+from tests.support.glue_files import LABEL_NAMES, LAYOUTS, ONE_SET_EACH, write_task
+from tests.support.tiny import GLUE_LABELS, ROOT, TEACHER_LABELS, tiny_bart
 
 # The fixture trains nine models: on one worker, once.
 pytestmark = pytest.mark.xdist_group("tasks")

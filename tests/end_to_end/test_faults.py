@@ -22,7 +22,15 @@ from distilbart_mnli.model import encoder_cache_build
 from distilbart_mnli.train import checkpoint_tensors, checkpoints, stages, trackers
 from distilbart_mnli.train import loop as training
 from distilbart_mnli.train.run import Context
-from tests.training_runs import Workshop, command, environment, only_checkpoint, outcome, train_here, weights_of
+from tests.support.training_runs import (
+    Workshop,
+    command,
+    environment,
+    only_checkpoint,
+    outcome,
+    train_here,
+    weights_of,
+)
 
 pytestmark = pytest.mark.xdist_group("faults")
 CHANGES = {"eval_steps": 1, "max_steps": 6, "load_best_model_at_end": True, "metric_for_best_model": "accuracy"}

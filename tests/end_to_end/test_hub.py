@@ -15,10 +15,10 @@ from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 from transformers import pipeline
 
-from tests.glue_hub_files import write_hub
-from tests.hub_server import Hub
-from tests.launch import environment, finish, start
-from tests.tiny import ROOT, TEACHER_LABELS, run, tiny_bart, tiny_mnli
+from tests.support.glue_hub_files import write_hub
+from tests.support.hub_server import Hub
+from tests.support.launch import environment, finish, start
+from tests.support.tiny import ROOT, TEACHER_LABELS, run, tiny_bart, tiny_mnli
 
 pytestmark = pytest.mark.xdist_group("hub")
 TEACHER, STUDENT, FINISHED = "user/tiny-bart-mnli", "user/student-bart-mnli-2-1", "user/distilbart-mnli-2-1"

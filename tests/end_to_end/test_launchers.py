@@ -13,9 +13,9 @@ import pytest
 from safetensors.torch import load_file
 
 from distilbart_mnli.processes import lock_output_dir
-from tests.hub_server import Hub
-from tests.launch import environment, finish, launch, start, two_machines, two_ranks
-from tests.tiny import ROOT, run, tiny_bart, tiny_mnli
+from tests.support.hub_server import Hub
+from tests.support.launch import environment, finish, launch, start, two_machines, two_ranks
+from tests.support.tiny import ROOT, run, tiny_bart, tiny_mnli
 
 pytestmark = pytest.mark.xdist_group("launchers")
 RUN_GLUE = ROOT / "run_glue.py"

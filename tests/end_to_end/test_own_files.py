@@ -7,7 +7,7 @@ import pytest
 from transformers import BartConfig
 
 from tests.end_to_end.test_all_tasks import run_all
-from tests.tiny import TEACHER_LABELS, tiny_bart
+from tests.support.tiny import TEACHER_LABELS, tiny_bart
 
 pytestmark = pytest.mark.xdist_group("own files")
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.launch import environment, finish, start
-from tests.tiny import ROOT, tiny_bart, tiny_mnli
+from tests.support.launch import environment, finish, start
+from tests.support.tiny import ROOT, tiny_bart, tiny_mnli
 
 RUN_UNTIL_DONE = ROOT / "examples" / "preemptible_vm" / "run_until_done.sh"
 SLURM = ROOT / "examples" / "slurm" / "train.sbatch"

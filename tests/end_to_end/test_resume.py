@@ -14,7 +14,7 @@ import pytest
 
 from distilbart_mnli.data import batches as batching
 from distilbart_mnli.train import loop as training
-from tests.training_runs import Workshop, digest, only_checkpoint, outcome, run_list, train_here, weights_of
+from tests.support.training_runs import Workshop, digest, only_checkpoint, outcome, run_list, train_here, weights_of
 
 pytestmark = pytest.mark.xdist_group("resume")
 

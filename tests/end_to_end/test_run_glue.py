@@ -18,8 +18,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Bart
 
 import run_glue
 from distilbart_mnli.errors import run_command
-from tests.in_process import as_in_a_new_process, results, state
-from tests.tiny import GLUE_LABELS, MNLI_COLUMNS, ROOT, TEACHER_LABELS, tiny_bart, tiny_mnli
+from tests.support.in_process import as_in_a_new_process, results, state
+from tests.support.tiny import GLUE_LABELS, MNLI_COLUMNS, ROOT, TEACHER_LABELS, tiny_bart, tiny_mnli
 
 RESULT_FILES = {
     *("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "training_args.json"),

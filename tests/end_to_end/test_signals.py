@@ -20,8 +20,8 @@ from distilbart_mnli.train.checkpoint_tensors import load_random_states
 from distilbart_mnli.train.checkpoints import checkpoints_in, read_state
 from distilbart_mnli.train.loop import Training
 from distilbart_mnli.train.signals import StopSignals
-from tests.tiny import tiny_mnli
-from tests.training_runs import ROOT, Workshop, environment, outcome, start, train_here
+from tests.support.tiny import tiny_mnli
+from tests.support.training_runs import ROOT, Workshop, environment, outcome, start, train_here
 
 pytestmark = pytest.mark.xdist_group("signals")
 

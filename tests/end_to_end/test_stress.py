@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.stress import Stress
+from tests.support.stress import Stress
 
 pytestmark = pytest.mark.xdist_group("stress")
 

@@ -25,8 +25,8 @@ import torch_xla.debug.metrics as met
 
 from distilbart_mnli.data.batches import XLA_BUCKETS
 from distilbart_mnli.train import loop as training
-from tests.tiny import ROOT
-from tests.training_runs import Workshop, environment, only_checkpoint, outcome, train_here
+from tests.support.tiny import ROOT
+from tests.support.training_runs import Workshop, environment, only_checkpoint, outcome, train_here
 
 STEPS = 7  # an epoch: 52 examples in steps of 8, the last one of 4
 EPOCHS = 3

@@ -1,0 +1,102 @@
+"""Zero-shot scores are those of transformers' pipeline, label for label; a file or a model that cannot give them is
+refused in one line."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import f1_score
+from transformers import AutoTokenizer, pipeline
+
+from distilbart_mnli.compare.zero_shot import (
+    ZeroShotData,
+    entailment_id,
+    label_scores,
+    read_zero_shot,
+    tokenize_pairs,
+    zero_shot_metrics,
+)
+from distilbart_mnli.data.batches import Collator, Padding
+from distilbart_mnli.errors import InputError
+from distilbart_mnli.model.bart import ShortCutBart
+from distilbart_mnli.model.predict import predict_logits
+from tests.support.tiny import GLUE_LABELS, TEACHER_LABELS, sentence, tiny_bart, tiny_config
+
+TOPICS = ["cat", "old house", "garden"]
+TEMPLATE = "the bird sees {}."
+
+
+def write_topics(path: Path, rows: int = 24, longest: int = 30) -> Path:
+    rng = np.random.default_rng(3)
+    lines = [{"text": sentence(rng, 1, longest), "label": TOPICS[number % 3]} for number in range(rows)]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return path
+
+
+def scores_of(folder: Path, data: ZeroShotData) -> np.ndarray:
+    model = ShortCutBart.from_pretrained(folder, dtype=torch.float32).eval()
+    pairs = tokenize_pairs(data, AutoTokenizer.from_pretrained(folder), model.config)
+    collate = Collator(pairs, model.config.pad_token_id, Padding(model.config.max_position_embeddings))
+    return label_scores(predict_logits(model, collate, 8), data, entailment_id(model.config))
+
+
+# Entailment is the last label of the teacher's order, the first of GLUE's. The text of 200 words is cut short.
+@pytest.mark.parametrize(("labels", "longest"), [(TEACHER_LABELS, 30), (GLUE_LABELS, 30), (TEACHER_LABELS, 200)])
+def test_scores_are_the_pipelines(tmp_path, labels, longest):
+    tiny_bart(tmp_path / "model", labels=labels, max_position_embeddings=64)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model", model_max_length=64)
+    tokenizer.save_pretrained(tmp_path / "model")
+    data = read_zero_shot(write_topics(tmp_path / "topics.jsonl", longest=longest), TEMPLATE)
+    ours = scores_of(tmp_path / "model", data)
+    classify = pipeline("zero-shot-classification", model=str(tmp_path / "model"), device="cpu")
+    found = classify(data.texts, data.candidate_labels, hypothesis_template=TEMPLATE)
+    assert len({answer["labels"][0] for answer in found}) > 1  # the model does not say the same of every text
+    for row, answer in zip(ours, found, strict=True):
+        theirs = dict(zip(answer["labels"], answer["scores"], strict=True))
+        assert [data.candidate_labels[i] for i in np.argsort(-row)] == answer["labels"]
+        np.testing.assert_allclose(row, [theirs[label] for label in data.candidate_labels], atol=1e-4)
+
+
+def test_accuracy_and_macro_f1_by_hand():
+    data = ZeroShotData("x", list("abcd"), np.array([0, 0, 1, 2]), TOPICS, TEMPLATE)
+    scores = np.array([[0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.3, 0.4, 0.3], [0.1, 0.2, 0.7]])  # 0, 1, 1, 2
+    # F1: label 0 has precision 1, recall 1/2; label 1 precision 1/2, recall 1; label 2 both 1.
+    expected = (2 / 3 + 2 / 3 + 1) / 3
+    assert zero_shot_metrics(scores, data) == {"accuracy": 0.75, "macro_f1": pytest.approx(expected)}
+    assert f1_score([0, 0, 1, 2], [0, 1, 1, 2], average="macro") == pytest.approx(expected)
+
+
+def test_candidate_labels_are_those_of_the_whole_file(tmp_path):
+    data = read_zero_shot(write_topics(tmp_path / "topics.jsonl"), TEMPLATE, limit=2)
+    assert (len(data), data.candidate_labels) == (2, sorted(TOPICS))
+    assert [data.candidate_labels[i] for i in data.labels] == TOPICS[:2]
+    assert data.hypotheses[0] == "the bird sees cat."
+
+
+@pytest.mark.parametrize("template", ["no place for it", "{} and {}", "{name}", "{", "{0} {1}"])
+def test_a_template_without_one_place_for_the_label_is_refused(tmp_path, template):
+    with pytest.raises(InputError, match=r"expected one \{\}"):
+        read_zero_shot(write_topics(tmp_path / "topics.jsonl"), template)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"text": "a", "label": "b"}\n{"text": "c", "label": "b"}\n', "at least two labels"),
+        ('{"text": "a", "topic": "b"}\n', "label"),
+        ("not json\n", "line 1"),
+    ],
+)
+def test_a_file_that_has_no_topics_is_refused(tmp_path, content, message):
+    path = tmp_path / "topics.jsonl"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(InputError, match=message) as caught:
+        read_zero_shot(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_model_without_entailment_is_refused():
+    with pytest.raises(InputError, match=r"the student: none of its labels .* begins with entail"):
+        entailment_id(tiny_config(labels=("no", "yes", "maybe")), "the student")

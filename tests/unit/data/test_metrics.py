@@ -1,0 +1,118 @@
+"""GLUE's metrics equal scikit-learn's, scipy's and values worked out by hand; offline, without leaving files."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn import metrics as sklearn_metrics
+
+from distilbart_mnli.data.metrics import METRICS, Accuracy, compute_metrics
+from distilbart_mnli.data.splits import TASKS
+from distilbart_mnli.errors import RunError
+from tests.support.tiny import ROOT
+
+KEYS = {
+    "cola": ["matthews_correlation"],
+    "sst2": ["accuracy"],
+    "mrpc": ["f1", "accuracy"],
+    "stsb": ["pearson", "spearmanr"],
+    "qqp": ["f1", "accuracy"],
+    "mnli": ["accuracy"],
+    "mnli-mm": ["accuracy"],
+    "qnli": ["accuracy"],
+    "rte": ["accuracy"],
+    "wnli": ["accuracy"],
+    "ax": ["matthews_correlation", "accuracy"],
+}
+REFERENCE = {
+    "accuracy": sklearn_metrics.accuracy_score,
+    "f1": sklearn_metrics.f1_score,
+    "matthews_correlation": sklearn_metrics.matthews_corrcoef,
+    "pearson": lambda references, predictions: stats.pearsonr(references, predictions).statistic,
+    "spearmanr": lambda references, predictions: stats.spearmanr(references, predictions).statistic,
+}
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("name", KEYS)
+def test_every_task_has_its_official_metrics_with_the_values_of_scikit_learn_and_scipy(name, seed):
+    task, rng = TASKS[name], np.random.default_rng(seed)
+    if task.is_regression:
+        references = rng.choice(np.arange(0, 5.2, 0.2), 500).astype(np.float32)  # with ties, as STS-B has them
+        predictions = (references + rng.normal(0, 1, 500)).astype(np.float32)
+    else:
+        references = rng.integers(0, task.num_labels, 500)
+        predictions = np.where(rng.random(500) < 0.4, references, rng.integers(0, task.num_labels, 500))
+    results = compute_metrics(task, predictions, references)
+    assert list(results) == KEYS[name]
+    for key, value in results.items():
+        assert type(value) is float
+        expected = REFERENCE[key](references.astype(np.float64), predictions.astype(np.float64))
+        assert value == pytest.approx(expected, rel=1e-12)
+
+
+def test_values_worked_out_by_hand():
+    predictions, references = np.array([1, 1, 1, 0, 0, 0]), np.array([1, 1, 0, 0, 0, 1])
+    # 2 true positives, 1 false positive, 1 false negative, 2 true negatives
+    assert compute_metrics(TASKS["mrpc"], predictions, references) == pytest.approx({"f1": 4 / 6, "accuracy": 4 / 6})
+    assert compute_metrics(TASKS["cola"], predictions, references) == pytest.approx(
+        {"matthews_correlation": (2 * 2 - 1 * 1) / 9}
+    )
+    scores = compute_metrics(TASKS["stsb"], np.array([1.0, 2.0, 9.0]), np.array([0.0, 1.0, 2.0]))
+    assert scores == pytest.approx({"pearson": 8 / np.sqrt(38 * 2), "spearmanr": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("name", "predictions", "references", "expected"),
+    [
+        ("stsb", [2.5, 2.5, 2.5], [1.0, 2.0, 3.0], {"pearson": 0.0, "spearmanr": 0.0}),
+        ("stsb", [2.5, 1.0, 0.5], [3.0, 3.0, 3.0], {"pearson": 0.0, "spearmanr": 0.0}),
+        ("stsb", [2.5], [3.0], {"pearson": 0.0, "spearmanr": 0.0}),
+        ("cola", [1, 1, 1], [0, 1, 1], {"matthews_correlation": 0.0}),
+        ("mrpc", [0, 0, 0], [0, 0, 0], {"f1": 0.0, "accuracy": 1.0}),
+        ("mnli", [2], [2], {"accuracy": 1.0}),
+    ],
+)
+def test_constant_predictions_and_single_examples_give_finite_values(name, predictions, references, expected, recwarn):
+    assert compute_metrics(TASKS[name], np.array(predictions), np.array(references)) == expected
+    assert not [warning for warning in recwarn if "onstant" in str(warning.message)]
+
+
+def test_predictions_that_are_not_finite_stop_the_run():
+    with pytest.raises(RunError, match="1 of 3 predictions are not finite"):
+        compute_metrics(TASKS["stsb"], np.array([1.0, np.nan, 2.0]), np.array([1.0, 2.0, 3.0]))
+
+
+def test_each_metric_is_an_evaluate_metric_that_can_be_filled_in_batches(tmp_path):
+    metric = Accuracy(cache_dir=str(tmp_path))
+    metric.add_batch(predictions=[0, 1], references=[0, 0])
+    metric.add_batch(predictions=[2], references=[2])
+    assert metric.compute() == {"accuracy": pytest.approx(2 / 3)}
+    assert set(METRICS) == {key for task in TASKS.values() for key in task.metrics}
+
+
+def test_two_processes_at_once_offline_agree_and_leave_no_file(tmp_path):
+    code = (
+        "import numpy as np\n"
+        "from distilbart_mnli.data.splits import TASKS\n"
+        "from distilbart_mnli.data.metrics import compute_metrics\n"
+        "for _ in range(5):\n"
+        "    result = compute_metrics(TASKS['qqp'], np.arange(50) % 2, np.arange(50) % 3 % 2)\n"
+        "print(result)\n"
+    )
+    folders = {key: str(tmp_path / key) for key in ("HOME", "HF_HOME", "XDG_CACHE_HOME", "TMPDIR")}
+    for folder in folders.values():
+        Path(folder).mkdir()
+    environment = {**os.environ, **folders, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", code]
+    children = [
+        subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=subprocess.PIPE, text=True) for _ in range(2)
+    ]
+    outputs = [child.communicate(timeout=120)[0] for child in children]
+    assert [child.returncode for child in children] == [0, 0]
+    assert outputs[0] == outputs[1] != ""
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

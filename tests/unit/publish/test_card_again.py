@@ -1,0 +1,196 @@
+"""A model card that is written again: what a person added stays, what was generated is renewed."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from huggingface_hub import ModelCard
+
+from distilbart_mnli.errors import InputError
+from distilbart_mnli.publish.card import add_license, write_model_card
+from tests.support.card_reading import check_hub_rules, readme, write
+from tests.support.finished_run import RESULTS, finished_run, on_data_that_is_not_glue, write_json
+
+
+@pytest.fixture
+def student(tmp_path) -> Path:
+    return finished_run(tmp_path / "distilbart-mnli-12-1")
+
+
+def edit(folder: Path, *changes: tuple[str, str]) -> None:
+    text = readme(folder)
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new, 1)
+    (folder / "README.md").write_text(text, encoding="utf-8")
+
+
+def test_text_outside_the_generated_sections_stays_where_it_is_and_the_sections_are_renewed(student):
+    write_model_card(student)
+    edit(
+        student,
+        (
+            "<!-- begin generated: use -->",
+            "## Thanks\n\nTo *Grace*,\n\n\nand to Ada.\n\n<!-- begin generated: use -->",
+        ),
+        ("<!-- checksums", "The end.\n\n<!-- checksums"),
+    )
+    write_json(student / "all_results.json", {**RESULTS, "eval_accuracy": 0.5})
+    write_model_card(student)
+    text = readme(student)
+    assert "**50.00 %**" in text and "**87.08 %**" not in text
+    order = ["# distilbart", "## Results", "## Thanks\n\nTo *Grace*,\n\n\nand to Ada.\n", "## Use", "The end."]
+    assert [text.index(part) for part in order] == sorted(text.index(part) for part in order)
+    write_model_card(student)
+    assert readme(student) == text
+
+
+def test_sections_that_a_person_moved_stay_where_they_were_put(student):
+    write_model_card(student)
+    text = readme(student)
+    section = re.search(r"<!-- begin generated: limits -->.*<!-- end generated: limits -->\n\n", text, re.DOTALL)[0]
+    text = text.replace(section, "").replace(
+        "<!-- begin generated: results", section + "<!-- begin generated: results"
+    )
+    (student / "README.md").write_text(text)
+    write_model_card(student)
+    assert readme(student) == text
+
+
+def test_metadata_that_a_person_added_or_changed_stays_and_the_rest_is_renewed(student):
+    write_model_card(student)
+    own_result = """  - task: {type: zero-shot-classification}
+    dataset: {type: fancyzhx/ag_news, name: AG News}
+    metrics: [{type: accuracy, value: 0.71}]
+model-index-end: here"""
+    edit(
+        student,
+        ("license: mit", "license: cc-by-4.0\nthumbnail: https://example.com/a.png"),
+        ("- distilbart-mnli\n", "- distilbart-mnli\n- tickets\n"),
+        ("- nyu-mll/glue", "- nyu-mll/glue\n- stanfordnlp/snli"),
+        (
+            "- example_title: One label",
+            "- text: Mine\n  candidate_labels: a, b\n  multi_class: false\n- example_title: 1",
+        ),
+        ("\n---\n\n<!--", f"\n{own_result}\n---\n\n<!--"),
+    )
+    write_json(student / "all_results.json", {**RESULTS, "eval_accuracy": 0.5})
+    metadata, _ = write(student)
+    check_hub_rules(metadata)
+    assert (metadata["license"], metadata["thumbnail"]) == ("cc-by-4.0", "https://example.com/a.png")
+    assert metadata["model-index-end"] == "here"
+    assert metadata["tags"] == ["distilbart", "distilbart-mnli", "tickets"]
+    assert metadata["datasets"] == ["nyu-mll/glue", "stanfordnlp/snli"]
+    # The example that was changed is there as changed, once; the other generated one is untouched.
+    assert [entry.get("example_title") for entry in metadata["widget"]] == ["Several labels", None, 1]
+    values = {
+        result["dataset"]["name"]: result["metrics"][0]["value"] for result in metadata["model-index"][0]["results"]
+    }
+    assert values == {"GLUE MNLI, matched": 0.5, "GLUE MNLI, mismatched": RESULTS["eval_accuracy_mm"], "AG News": 0.71}
+
+
+def test_metadata_that_is_not_true_any_more_goes(student):
+    write_model_card(student)
+    on_data_that_is_not_glue(student)
+    of_another = json.loads((student / "config.json").read_text()) | {"teacher_name_or_path": "house-teacher"}
+    write_json(student / "config.json", of_another)
+    metadata, _ = write(student)
+    assert not {"datasets", "base_model"} & set(metadata)
+    assert len(metadata["model-index"][0]["results"]) == 2
+
+
+def test_a_readme_written_by_hand_is_kept_below_the_card(student):
+    (student / "README.md").write_text("---\nlicense: mit\nthumbnail: x.png\n---\n# Mine\n\nMy words.\n")
+    metadata, text = write(student)
+    assert metadata["thumbnail"] == "x.png" and metadata["pipeline_tag"] == "zero-shot-classification"
+    assert text.index("## Citation") < text.index("# Mine\n\nMy words.")
+    (student / "README.md").write_text("No metadata, only words.\n")
+    assert "No metadata, only words." in write(student)[1]
+
+
+@pytest.mark.parametrize(
+    "content", [b"---\nlicense: [mit\n---\nMy words\n", b"caf\xe9", b"---\n- a\n- b\n---\nwords\n"]
+)
+def test_a_readme_that_cannot_be_read_is_set_aside_and_named(student, caplog, content):
+    (student / "README.md").write_bytes(content)
+    write_model_card(student)
+    assert (student / "README.old.md").read_bytes() == content
+    assert "README.old.md" in caplog.text
+    (student / "README.md").write_bytes(content)
+    write_model_card(student)  # a second one does not overwrite the first
+    assert len([path for path in student.glob("README.old*") if path.read_bytes() == content]) == 2
+
+
+def test_a_lost_marker_loses_no_words(student):
+    write_model_card(student)
+    edit(student, ("<!-- end generated: results -->", "My words."), ("<!-- begin generated: citation -->", "More."))
+    for _ in range(3):
+        write_model_card(student)
+        text = readme(student)
+        assert text.count("My words.") == 1 and text.count("More.") == 1
+        for name in ("introduction", "results", "use", "training", "limits", "citation"):
+            assert (
+                text.count(f"<!-- begin generated: {name} -->") == text.count(f"<!-- end generated: {name} -->") == 1
+            )
+
+
+def test_a_copied_section_is_kept_once_and_words_between_the_copies_stay(student):
+    write_model_card(student)
+    begin, end = "<!-- begin generated: results -->", "<!-- end generated: results -->"
+    edit(student, (end, f"{end}\n\nMy words.\n\n{begin}\n\nA copy.\n\n{end}"))
+    whole = readme(student)
+    for text in (whole, whole.replace(end, "", 1)):  # and with the first one's end lost
+        (student / "README.md").write_text(text)
+        write_model_card(student)
+        assert readme(student).count("My words.") == readme(student).count(begin) == readme(student).count(end) == 1
+        assert "A copy." not in readme(student)
+
+
+def test_windows_line_ends_are_read(student):
+    write_model_card(student)
+    edit(student, ("<!-- checksums", "My words.\n\n<!-- checksums"))
+    (student / "README.md").write_bytes(readme(student).replace("\n", "\r\n").encode())
+    write_model_card(student)
+    text = readme(student)
+    assert text.count("## Results") == text.count("My words.") == 1
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Faults
+
+
+@pytest.mark.parametrize("name", ["config.json", "all_results.json", "trainer_state.json", "tradeoffs.json"])
+def test_a_damaged_file_is_named_in_one_line_and_the_card_stays_as_it_was(student, name):
+    write_model_card(student)
+    before = readme(student)
+    (student / name).write_text('{"eval_accuracy": 0.')
+    with pytest.raises(InputError) as error:
+        write_model_card(student)
+    assert name in str(error.value) and "not JSON" in str(error.value) and "\n" not in str(error.value)
+    assert readme(student) == before
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"nowhere: no such folder"):
+        write_model_card(tmp_path / "nowhere")
+
+
+def test_a_license_can_be_added_to_the_card_of_a_finished_run(student, caplog):
+    state = json.loads((student / "trainer_state.json").read_text(encoding="utf-8"))
+    state["run"].pop("license", None)
+    write_json(student / "trainer_state.json", state)
+    write_model_card(student)
+    edit(student, ("<!-- checksums", "The end.\n\n<!-- checksums"))
+    assert ModelCard.load(student / "README.md").data.license is None
+    assert "license is not stated" in readme(student)
+    caplog.clear()
+    add_license(student, "apache-2.0")
+    assert ModelCard.load(student / "README.md").data.license == "apache-2.0"
+    assert "license is not stated" not in readme(student) and "The end." in readme(student)
+    assert not caplog.messages
+    before = readme(student)
+    add_license(student, "apache-2.0")
+    assert readme(student) == before and not caplog.messages
+    add_license(student, "mit")
+    assert readme(student) == before and "names the license apache-2.0 already" in caplog.text
