@@ -10,15 +10,10 @@ Exit codes: 0 done; 1 the disk failed; 2 bad input, nothing was written; 3 the H
 """
 
 import argparse
-import difflib
-import logging
 import os
 import sys
 
-from huggingface_hub.utils import logging as hub_logging
-from transformers.utils import logging as transformers_logging
-
-from distilbart_mnli.command_line import OneLineParser
+from distilbart_mnli.command_line import OneLineParser, set_up_logging
 from distilbart_mnli.errors import run_command
 from distilbart_mnli.model.layers import show_layers
 from distilbart_mnli.model.student import create_student
@@ -54,12 +49,6 @@ def make_parser() -> OneLineParser:
 def read_arguments(argv: list[str]) -> argparse.Namespace:
     """Raises InputError, of one line, for whatever cannot be understood."""
     parser = make_parser()
-    known = [name for action in parser._actions for name in action.option_strings if name.startswith("--")]
-    for word in argv:
-        name = word.partition("=")[0]
-        if name.startswith("--") and name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-            parser.error(f"unknown option {name}" + (f"; did you mean {near[0]}?" if near else ""))
     args = parser.parse_args(argv)
     for name in ("encoder_layer_ids", "decoder_layer_ids"):
         words = getattr(args, name)
@@ -72,11 +61,7 @@ def read_arguments(argv: list[str]) -> argparse.Namespace:
 
 
 def main() -> None:
-    logging.basicConfig(format="%(message)s", stream=sys.stderr)
-    logging.getLogger("distilbart_mnli").setLevel(logging.INFO)
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    hub_logging.disable_propagation()  # it has a handler of its own: every line would come twice
+    set_up_logging(format="%(message)s")
     # A teacher stored as pytorch_model.bin would otherwise set off a background request for its conversion.
     os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
     args = read_arguments(sys.argv[1:])

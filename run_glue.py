@@ -9,10 +9,10 @@ A JSON or YAML file, flags, or both; flags win. `--help` lists them. Exit codes:
 3 the Hub refused, 128 + n stopped by signal n with a checkpoint.
 """
 
-import logging
 import os
 import sys
 
+from distilbart_mnli.command_line import set_up_logging
 from distilbart_mnli.errors import run_command
 
 # Tokenisation runs on all cores in threads of its own; the library warns where a fork could meet them.
@@ -22,8 +22,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 def run_stages() -> None:
     """Read the arguments, run the stages."""
     # Reading the arguments has something to say already (names of 2020, the launch); train/stages.py refines this.
-    level = logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
+    set_up_logging(os.environ.get("RANK", "0") == "0")
     from distilbart_mnli.options.read import main_arguments
 
     args = main_arguments()

@@ -1,13 +1,17 @@
-"""The parser of the small scripts. run_glue.py, which also reads files, has its own (options/read.py)."""
+"""What all commands of the repository share: one-line mistakes, near names, log lines."""
 
 import argparse
+import difflib
+import logging
+import sys
+from collections.abc import Iterable
 from typing import NoReturn
 
 from distilbart_mnli.errors import InputError
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """argparse, with one line for a mistake instead of the usage of every option.
+    """argparse, with one line for a mistake instead of the usage of every option, and the nearest name.
 
     Options are not abbreviated, and the description is shown as it was written.
     """
@@ -20,5 +24,33 @@ class OneLineParser(argparse.ArgumentParser):
             allow_abbrev=False,
         )
 
+    def parse_args(self, args=None, namespace=None):
+        known = self._option_string_actions
+        for word in sys.argv[1:] if args is None else args:
+            name = word.partition("=")[0]
+            if name.startswith("--") and len(name) > 2 and name not in known:
+                self.error(f"unknown option {name}{did_you_mean(name, known)}")
+        return super().parse_args(args, namespace)
+
     def error(self, message: str) -> NoReturn:
         raise InputError(f"command line: {message}; see {self.prog} --help")
+
+
+def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
+    """ "; did you mean NAME?" with the nearest of the known names, or "" where none is near."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def set_up_logging(is_main: bool = True, format: str = "%(asctime)s %(levelname)s %(message)s") -> None:
+    """Log lines on stderr: everything from the first process, warnings from the others; no bars of the libraries."""
+    import huggingface_hub.utils.logging
+    import transformers
+
+    level = logging.INFO if is_main else logging.WARNING
+    logging.basicConfig(level=level, format=format, datefmt="%H:%M:%S", stream=sys.stderr, force=True)
+    for name in ("httpx", "httpx2", "datasets", "filelock", "fsspec", "matplotlib", "urllib3", "accelerate", "absl"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    transformers.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    huggingface_hub.utils.logging.disable_propagation()  # it has a handler of its own: every line would come twice

@@ -8,22 +8,18 @@ Processes agree through a gloo group on the CPU, never through the device: a que
 for the GPU's queue. Functions that talk to the others say so: all processes must call them, in the same order.
 """
 
-import atexit
 import contextlib
 import ctypes
-import fcntl
 import logging
 import os
 import pickle
 import signal
-import socket
 import sys
 import time
 import uuid
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import IO
 
 import torch
 import torch.distributed as dist
@@ -31,6 +27,7 @@ from accelerate import PartialState
 from accelerate.utils import DistributedType
 
 from distilbart_mnli.errors import CommandError, InputError, RunError
+from distilbart_mnli.files import FileLock, LocksNotSupported, lock_file, lock_holder
 
 logger = logging.getLogger(__name__)
 
@@ -42,35 +39,7 @@ WAITING_TIMEOUT = timedelta(days=2)
 # One first process per output folder
 
 
-class OutputDirLock:
-    """Held for the whole run; the kernel lets go of it when the process ends, however it ends."""
-
-    def __init__(self, path: Path, file: IO | None):
-        self.path, self._file = path, file
-        if file is not None:
-            # A forked worker inherits the lock and could outlive a killed run: it gives up its share at once.
-            os.register_at_fork(after_in_child=self._forget)
-            atexit.register(self.release)
-
-    def _forget(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-
-    def release(self) -> None:
-        """Remove the file and let go. Safe to call again."""
-        if self._file is not None:
-            self.path.unlink(missing_ok=True)  # while it is still held, so that it cannot be another run's
-            self._forget()
-
-    def __enter__(self) -> "OutputDirLock":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.release()
-
-
-def lock_output_dir(output_dir: str | Path, is_main: bool) -> OutputDirLock:
+def lock_output_dir(output_dir: str | Path, is_main: bool) -> FileLock:
     """Lock `output_dir`/.lock on the main process (made with the folder if need be); elsewhere, a lock of nothing.
 
     Raises:
@@ -78,36 +47,22 @@ def lock_output_dir(output_dir: str | Path, is_main: bool) -> OutputDirLock:
     """
     path = Path(output_dir) / ".lock"
     if not is_main:
-        return OutputDirLock(path, None)
-    while True:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = path.open("a+", encoding="utf-8")
-        except OSError as error:
-            raise InputError(f"{output_dir}: output_dir cannot be written: {error.strerror}") from error
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.seek(0)
-            holder = file.read().strip() or "another process"
-            file.close()
-            raise InputError(
-                f"{output_dir}: {holder} is writing to this output_dir; wait for it or choose another. If one launch "
-                "started both, its processes did not find each other: use a file of accelerate_configs/"
-            ) from error
-        except OSError as error:  # a network disk without locks: the run is still good
-            file.close()
-            warn_once(
-                f"{output_dir}: this disk has no locks ({error.strerror}); two runs in it would not notice each other"
-            )
-            return OutputDirLock(path, None)
-        if path.exists() and path.stat().st_ino == os.fstat(file.fileno()).st_ino:
-            break
-        file.close()  # the run before us removed the file between our opening and our locking it: again
-    file.truncate(0)
-    file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-    file.flush()
-    return OutputDirLock(path, file)
+        return FileLock(path, None)
+    try:
+        lock = lock_file(path)
+    except LocksNotSupported as error:  # the run is still good
+        warn_once(
+            f"{output_dir}: this disk has no locks ({error.strerror}); two runs in it would not notice each other"
+        )
+        return FileLock(path, None)
+    except OSError as error:
+        raise InputError(f"{output_dir}: output_dir cannot be written: {error.strerror}") from error
+    if lock is None:
+        raise InputError(
+            f"{output_dir}: {lock_holder(path)} is writing to this output_dir; wait for it or choose another. If one "
+            "launch started both, its processes did not find each other: use a file of accelerate_configs/"
+        )
+    return lock
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -194,6 +149,17 @@ def raise_together(error: CommandError | None) -> None:
         raise error
     time.sleep(1)
     raise CommandError("", errors[speaker][1])
+
+
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+    """A part of the run that succeeds on all processes or ends on all of them, with one message."""
+    error: CommandError | None = None
+    try:
+        yield
+    except CommandError as problem:
+        error = problem
+    raise_together(error)
 
 
 def ranks_sharing(folder: str | Path) -> list[int]:

@@ -27,19 +27,26 @@ def public_command(command: str) -> str:
     except ValueError:  # an unclosed quote: not one of ours, but it is text all the same
         return _TOKEN.sub("hf_...", without_paths(command))
     kept: list[str] = []
-    for word in words:
+    for word in without_token_option(words):
         option, equals, value = word.partition("=")
-        is_option = option.startswith("-") and bool(equals)
-        if kept and kept[-1].replace("-", "_") == "__hub_token":
-            kept.pop()
-            continue
-        if option.replace("-", "_") == "__hub_token" and equals:
-            continue
-        start, value = (option + "=", value) if is_option else ("", word)
+        start, value = (option + "=", value) if option.startswith("-") and equals else ("", word)
         if re.match(_START + "|/", value):  # the whole word, spaces included
             value = last_part(value)
         kept.append(_TOKEN.sub("hf_...", start + without_paths(value)))
     return shlex.join(kept)
+
+
+def without_token_option(words: list[str]) -> list[str]:
+    """The words of a command line without --hub_token and its value."""
+
+    def is_token_option(word: str) -> bool:
+        return word.partition("=")[0].replace("-", "_") == "__hub_token"
+
+    return [
+        word
+        for before, word in itertools.pairwise(["", *words])
+        if not is_token_option(word) and not (is_token_option(before) and "=" not in before)
+    ]
 
 
 def last_part(path: str) -> str:
@@ -53,10 +60,7 @@ def command_line() -> str:
     Without a token: this is printed, and written to files.
     """
     launched = "LOCAL_RANK" in os.environ or "ACCELERATE_MIXED_PRECISION" in os.environ
-    words = [Path(sys.argv[0]).name]
-    for before, word in itertools.pairwise(sys.argv):
-        if "__hub_token" not in (before.replace("-", "_"), word.partition("=")[0].replace("-", "_")):
-            words.append(word)
+    words = [Path(sys.argv[0]).name, *without_token_option(sys.argv[1:])]
     return ("accelerate launch " if launched else "python ") + shlex.join(words)
 
 

@@ -8,7 +8,7 @@ round. A wrong map shows as 4 to 10 % accuracy.
 
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -43,7 +43,7 @@ def match_labels(task: Task, id2label: dict[int, str], source: str) -> np.ndarra
                 f"({listed(names)}); give --reinit_classifier true to put a new one in its place"
             )
         return None
-    if len(names) == len(task.label_names) and _is_generic(names):
+    if len(names) == len(task.label_names) and is_generic(names):
         logger.info("%s: label names are generic; taken for %s", source, listed(task.label_names))
         return np.arange(len(names), dtype=np.int64)
     for known in (task.label_names, task.file_labels):
@@ -66,7 +66,7 @@ def adopt_model_labels(task: Task, id2label: dict[int, str]) -> Task:
     own tasks whose labels the model does not have, are returned as they are (match_labels then says what is wrong).
     """
     names = [id2label[key] for key in sorted(id2label, key=int)]
-    if not task.own_data or (task.label_names and _is_generic(names)):
+    if not task.own_data or (task.label_names and is_generic(names)):
         return task
     of_model = {folded(name) for name in names}
     # A label keeps the spelling it has in the data, by which its rows are read.
@@ -76,12 +76,19 @@ def adopt_model_labels(task: Task, id2label: dict[int, str]) -> Task:
     return dataclasses.replace(task, label_names=tuple(in_data.get(folded(name), name) for name in names))
 
 
+def entailment_id(label2id: Mapping[str, int]) -> int | None:
+    """The id of the label that means entailment, by its name as transformers' zero-shot pipeline looks for it."""
+    return next((int(index) for name, index in label2id.items() if folded(name).startswith("entail")), None)
+
+
 def folded(name: str) -> str:
     """A label's name as it is compared."""
     return str(name).strip().casefold()
 
 
-def _is_generic(names: Sequence[str]) -> bool:
+def is_generic(names: Iterable[str]) -> bool:
+    """Whether the names say nothing: LABEL_0, LABEL_1, ..."""
+    names = list(names)
     return [folded(name) for name in names] == [f"label_{number}" for number in range(len(names))]
 
 

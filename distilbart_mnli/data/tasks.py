@@ -284,3 +284,13 @@ _ALL = (
 )
 TASKS: dict[str, Task] = {task.name: task for task in _ALL}
 """Every task by its name here: cola, sst2, mrpc, stsb, qqp, mnli, mnli-mm, qnli, rte, wnli, ax."""
+
+
+def set_suffix(name: str, first: str) -> str:
+    """What the keys of an evaluation set end with: "" for a task's first one, "_mm" for MNLI's second."""
+    return "" if name == first else "_" + name.rpartition("-")[2]
+
+
+def set_kind(name: str) -> str:
+    """ "matched" or "mismatched", as MNLI calls its two evaluation sets."""
+    return "mismatched" if name.endswith("-mm") else "matched"

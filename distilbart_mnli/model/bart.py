@@ -13,8 +13,8 @@ states x_t,
 which is the same number by the associativity of the product (the rearrangement that DeepSeek-V2, arXiv 2405.04434,
 section 2.1.2, calls absorbing the projection). In units of d_model squared multiply-adds a token the last layer costs,
 forward, 4 with stock's keys and values, and 4 H / d_model without them (1/16 for bart-large's H = 16 heads), plus 16
-an example. Nothing is approximated: tests/unit/model/test_bart.py compares logits, gradients and an optimizer step with
-stock transformers.
+an example. Nothing is approximated: tests/unit/model/test_bart.py compares logits, gradients and an optimizer step
+with stock transformers.
 
 Saved models are stock (`to_stock`): the class below never reaches a config.json.
 """

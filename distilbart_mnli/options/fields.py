@@ -17,6 +17,8 @@ from transformers import SchedulerType
 SCHEDULES = tuple(str(kind.value) for kind in SchedulerType)
 # Two of transformers' schedules wait for a metric after every evaluation; the others are stepped by the optimizer.
 FOLLOW_EVALUATIONS = ("reduce_lr_on_plateau", "greedy")
+PRECISION_DTYPES = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}
+"""accelerate's mixed_precision -> the dtype that products are computed in, as torch names it."""
 
 
 @dataclass(kw_only=True)

@@ -37,12 +37,12 @@ from distilbart_mnli.model.bart import ShortCutBart, compile_layers
 from distilbart_mnli.model.kernels import attention_kernels
 from distilbart_mnli.model.predict import FORWARD_INPUTS
 from distilbart_mnli.options.read import FOLLOW_EVALUATIONS
-from distilbart_mnli.processes import agree_max, gather_objects, raise_together
+from distilbart_mnli.processes import agree_max, gather_objects, raise_together, together
 from distilbart_mnli.train import checkpoint_tensors, checkpoints, resume
 from distilbart_mnli.train import device as xla
 from distilbart_mnli.train.optimizer import best_metric, make_schedule
 from distilbart_mnli.train.resume import Progress
-from distilbart_mnli.train.run import Context, together
+from distilbart_mnli.train.run import Context
 from distilbart_mnli.train.signals import StopSignals
 from distilbart_mnli.train.trackers import Trackers
 

@@ -21,9 +21,8 @@ import torch
 
 from distilbart_mnli.errors import InputError, RunError
 from distilbart_mnli.options.fields import FOLLOW_EVALUATIONS
-from distilbart_mnli.processes import gather_objects
+from distilbart_mnli.processes import gather_objects, together
 from distilbart_mnli.train import checkpoint_tensors, checkpoints
-from distilbart_mnli.train.run import together
 
 if TYPE_CHECKING:
     from distilbart_mnli.train.loop import Training

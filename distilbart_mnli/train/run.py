@@ -1,6 +1,5 @@
 """What a run has at hand once its input is read and checked: model, sets, processes, caches, and where results go."""
 
-import contextlib
 import dataclasses
 import datetime
 import json
@@ -9,7 +8,6 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,13 +22,15 @@ from accelerate.utils import DistributedType
 
 from distilbart_mnli.data.batches import XLA_BUCKETS, Collator, Padding, TokenizedSplit, tokenize
 from distilbart_mnli.data.splits import Split, Task
-from distilbart_mnli.errors import CommandError, InputError
+from distilbart_mnli.data.tasks import set_suffix
+from distilbart_mnli.errors import InputError
 from distilbart_mnli.model import encoder_cache, encoder_cache_build
 from distilbart_mnli.model.bart import ShortCutBart, count_parameters, to_stock
 from distilbart_mnli.model.predict import Processes, evaluate_logits, predict_logits
 from distilbart_mnli.model.pretrained import Loaded, input_digest, model_digest
+from distilbart_mnli.options.fields import PRECISION_DTYPES
 from distilbart_mnli.options.read import Arguments
-from distilbart_mnli.processes import gather_objects, raise_together, ranks_sharing
+from distilbart_mnli.processes import gather_objects, raise_together, ranks_sharing, together
 from distilbart_mnli.public_text import command_line, public_command
 from distilbart_mnli.train import device as xla
 from distilbart_mnli.train.launch import BatchPlan, describe
@@ -39,19 +39,6 @@ if TYPE_CHECKING:
     from distilbart_mnli.train.loop import Training
 
 logger = logging.getLogger(__name__)
-
-PRECISION_DTYPES = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}
-
-
-@contextlib.contextmanager
-def together() -> Iterator[None]:
-    """A part of the run that succeeds on all processes or ends on all of them, with one message."""
-    error: CommandError | None = None
-    try:
-        yield
-    except CommandError as problem:
-        error = problem
-    raise_together(error)
 
 
 @dataclass(frozen=True)
@@ -128,8 +115,7 @@ class Context:
 
     def suffix(self, name: str) -> str:
         """ "" for a task's first evaluation set, "_mm" for MNLI's second."""
-        first = self.evaluation[0].name if self.evaluation else name
-        return "" if name == first else "_" + name.rpartition("-")[2]
+        return set_suffix(name, self.evaluation[0].name if self.evaluation else name)
 
     def remember_model(self) -> None:
         """Take the digest of the weights that a training starts from."""

@@ -3,14 +3,13 @@
 import contextlib
 import logging
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import huggingface_hub.utils.logging
 import torch
 import transformers
 
+from distilbart_mnli.command_line import set_up_logging
 from distilbart_mnli.data.batches import TokenizedSplit
 from distilbart_mnli.data.splits import get_task, load_evaluation, load_test, load_train
 from distilbart_mnli.data.submission import write_submission
@@ -19,15 +18,15 @@ from distilbart_mnli.model.bart import count_parameters, freeze
 from distilbart_mnli.model.predict import to_task_predictions
 from distilbart_mnli.model.pretrained import load
 from distilbart_mnli.options.read import Arguments
-from distilbart_mnli.processes import lock_output_dir, wait_for_all
-from distilbart_mnli.publish import hub
+from distilbart_mnli.processes import lock_output_dir, together, wait_for_all
+from distilbart_mnli.publish import hub, smoke_test
 from distilbart_mnli.publish.card import add_license, write_model_card
 from distilbart_mnli.publish.staging import check_publishable
 from distilbart_mnli.train import checkpoints
 from distilbart_mnli.train.launch import batch_plan, describe, make_accelerator
 from distilbart_mnli.train.loop import Training, is_out_of_memory
 from distilbart_mnli.train.resume import load_best
-from distilbart_mnli.train.run import Context, Evaluated, together
+from distilbart_mnli.train.run import Context, Evaluated
 from distilbart_mnli.train.saving import (
     merge_results,
     remove_if_empty,
@@ -38,24 +37,6 @@ from distilbart_mnli.train.saving import (
 from distilbart_mnli.train.trackers import Trackers, check_installed
 
 logger = logging.getLogger(__name__)
-
-SMOKE_TEST_ROWS = 64  # rows whose logits are compared before an upload
-
-
-def set_up_logging(is_main: bool) -> None:
-    """Log lines on stderr: everything from the first process, warnings from the others."""
-    logging.basicConfig(
-        level=logging.INFO if is_main else logging.WARNING,
-        format="%(asctime)s %(levelname)s %(message)s",
-        datefmt="%H:%M:%S",
-        stream=sys.stderr,
-        force=True,
-    )
-    for name in ("httpx", "httpx2", "datasets", "filelock", "fsspec", "matplotlib", "urllib3", "accelerate", "absl"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    transformers.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    huggingface_hub.utils.logging.disable_propagation()  # it has a handler of its own: every line would come twice
 
 
 def check_output_dir(args: Arguments) -> None:
@@ -263,7 +244,7 @@ def publish(context: Context, target: hub.PublishTarget | None) -> None:
         if context.is_main:
             rows = None
             if first is not None:
-                count = min(SMOKE_TEST_ROWS, len(first))
+                count = min(smoke_test.ROWS, len(first))
                 rows = [(first.sentence1[i], first.sentence2[i] if first.sentence2 else None) for i in range(count)]
             hub.publish(context.output_dir, context.args, target, rows)
 

@@ -10,7 +10,6 @@ warning, the tracker is left out from then on, and the training goes on. Only th
 
 import contextlib
 import importlib.util
-import itertools
 import logging
 import os
 import sys
@@ -21,6 +20,7 @@ from typing import Any
 from accelerate import tracking
 
 from distilbart_mnli.errors import InputError
+from distilbart_mnli.public_text import without_token_option
 
 logger = logging.getLogger(__name__)
 
@@ -43,11 +43,7 @@ def check_installed(names: list[str] | None) -> None:
 def argv_without_token() -> Iterator[None]:
     """Inside, sys.argv has no --hub_token: wandb writes the command line into the run's files."""
     argv = sys.argv
-    sys.argv = [
-        word
-        for before, word in itertools.pairwise(["", *argv])
-        if "__hub_token" not in (before.replace("-", "_"), word.partition("=")[0].replace("-", "_"))
-    ]
+    sys.argv = without_token_option(argv)
     try:
         yield
     finally:
