@@ -36,7 +36,7 @@ from distilbart_mnli.model import encoder_cache
 from distilbart_mnli.model.bart import ShortCutBart, compile_layers
 from distilbart_mnli.model.kernels import attention_kernels
 from distilbart_mnli.model.predict import FORWARD_INPUTS
-from distilbart_mnli.options.read import FOLLOW_EVALUATIONS
+from distilbart_mnli.options.fields import FOLLOW_EVALUATIONS
 from distilbart_mnli.processes import agree_max, gather_objects, raise_together, together
 from distilbart_mnli.train import checkpoint_tensors, checkpoints, resume
 from distilbart_mnli.train import device as xla

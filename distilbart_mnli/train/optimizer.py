@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers import get_scheduler
 
-from distilbart_mnli.options.read import FOLLOW_EVALUATIONS, Arguments
+from distilbart_mnli.options.fields import FOLLOW_EVALUATIONS, Arguments
 
 
 def best_metric(args: Arguments) -> tuple[str, bool]:

@@ -28,8 +28,7 @@ from distilbart_mnli.model import encoder_cache, encoder_cache_build
 from distilbart_mnli.model.bart import ShortCutBart, count_parameters, to_stock
 from distilbart_mnli.model.predict import Processes, evaluate_logits, predict_logits
 from distilbart_mnli.model.pretrained import Loaded, input_digest, model_digest
-from distilbart_mnli.options.fields import PRECISION_DTYPES
-from distilbart_mnli.options.read import Arguments
+from distilbart_mnli.options.fields import PRECISION_DTYPES, Arguments
 from distilbart_mnli.processes import gather_objects, raise_together, ranks_sharing, together
 from distilbart_mnli.public_text import command_line, public_command
 from distilbart_mnli.train import device as xla

@@ -12,7 +12,7 @@ import torch
 from distilbart_mnli.errors import RunError
 from distilbart_mnli.files import TEMPORARY, sync, whole_file
 from distilbart_mnli.model.predict import to_task_predictions, write_predictions
-from distilbart_mnli.options.read import Arguments
+from distilbart_mnli.options.fields import Arguments
 from distilbart_mnli.public_text import shown_path
 from distilbart_mnli.train import checkpoints
 from distilbart_mnli.train.loop import Training

@@ -22,7 +22,7 @@ from distilbart_mnli.data.batches import epoch_order
 from distilbart_mnli.data.splits import TASKS, load_train
 from distilbart_mnli.errors import InputError, RunError
 from distilbart_mnli.model.bart import ShortCutBart, freeze
-from distilbart_mnli.options.read import Arguments
+from distilbart_mnli.options.fields import Arguments
 from distilbart_mnli.train.loop import Training, group_parameters, row_losses
 from distilbart_mnli.train.optimizer import make_schedule
 from distilbart_mnli.train.run import Context, Evaluated
