@@ -23,9 +23,9 @@ def run_stages() -> None:
     """Read the arguments, run the stages."""
     # Reading the arguments has something to say already (names of 2020, the launch); train/stages.py refines this.
     set_up_logging(os.environ.get("RANK", "0") == "0")
-    from distilbart_mnli.options.read import main_arguments
+    from distilbart_mnli.options.read import parse_arguments
 
-    args = main_arguments()
+    args = parse_arguments(sys.argv[1:])
     from distilbart_mnli.train.stages import run
 
     run(args)
