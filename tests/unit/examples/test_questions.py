@@ -41,7 +41,7 @@ def run_here(words: list[str]) -> int:
         patch.setattr(stages, "write_card", lambda *_: None)  # a plot a run; other tests look at the cards
         if words[0] == "run_glue.py":
             with as_in_a_new_process():
-                stages.run(parse_arguments([*words[1:], "--use_cpu", "--disable_tqdm"]))
+                stages.run_stages(parse_arguments([*words[1:], "--use_cpu", "--disable_tqdm"]))
         else:
             script, first = (fresh_student, 1) if words[0] == "-m" else (create_student, 0)
             patch.setattr(sys, "argv", words[first:])
