@@ -20,14 +20,14 @@ import transformers
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
 
-from distilbart_mnli.data.batches import XLA_BUCKETS, Collator, Padding, TokenizedSplit, tokenize
+from distilbart_mnli.data.batches import XLA_BUCKETS, Collator, Padding, TokenizedSplit, tokenize, tokenizer_digest
 from distilbart_mnli.data.splits import Split, Task
 from distilbart_mnli.data.tasks import set_suffix
 from distilbart_mnli.errors import InputError
 from distilbart_mnli.model import encoder_cache, encoder_cache_build
 from distilbart_mnli.model.bart import ShortCutBart, count_parameters, to_stock
 from distilbart_mnli.model.predict import Processes, evaluate_logits, predict_logits
-from distilbart_mnli.model.pretrained import Loaded, input_digest, model_digest
+from distilbart_mnli.model.pretrained import Loaded, model_digest
 from distilbart_mnli.options.fields import PRECISION_DTYPES
 from distilbart_mnli.options.read import Arguments
 from distilbart_mnli.processes import gather_objects, raise_together, ranks_sharing, together
@@ -98,7 +98,7 @@ class Context:
             "datasets": datasets.__version__,
         }
         self.model_digest = ""  # set before training: the weights that it starts from
-        self.tokenizer_digest = input_digest(self.loaded.tokenizer)
+        self.tokenizer_digest = tokenizer_digest(self.loaded.tokenizer)
         self._encoder_digest: str | None = None
         self.total_parameters = count_parameters(self.model)[1]
         self.train_examples: int | None = None

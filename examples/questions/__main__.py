@@ -20,7 +20,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from distilbart_mnli.errors import InputError, RunError, run_command
-from distilbart_mnli.model.teacher import load_teacher_config
+from distilbart_mnli.model.pretrained import read_config
+from distilbart_mnli.model.source import Source
 from examples.questions.plan import Plan, Question, Setting, questions, results, runs, student_command
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -53,7 +54,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def make_plan(args: argparse.Namespace) -> Plan:
-    config = load_teacher_config(args.teacher)
+    config = read_config(Source(args.teacher, "teacher"))
     return Plan(
         encoder_layers=config.encoder_layers,
         teacher_decoder_layers=config.decoder_layers,
