@@ -33,6 +33,7 @@ from distilbart_mnli.data.batches import (
 from distilbart_mnli.data.splits import TASKS
 from distilbart_mnli.model import encoder_cache_build
 from distilbart_mnli.model.bart import ShortCutBart, freeze
+from distilbart_mnli.model.encoder_cache import FrozenEncoder
 from distilbart_mnli.model.pretrained import Loaded
 from distilbart_mnli.options.read import Arguments
 from distilbart_mnli.train.launch import batch_plan, make_accelerator
@@ -310,9 +311,8 @@ class Ours(Variant):
         """As in an epoch that finds no cache."""
         context, folder = self.training.context, self.recipe.folder / "built"
         shutil.rmtree(folder, ignore_errors=True)
-        self.training.states = encoder_cache_build.build_cache(
-            context.model, self.split, folder, context.compute_dtype, context.accelerator.autocast
-        )
+        encoder = FrozenEncoder(context.model, context.compute_dtype, context.accelerator.autocast)
+        self.training.states = encoder_cache_build.build_cache(encoder, self.split, folder)
 
 
 class StockDecoder(Variant):

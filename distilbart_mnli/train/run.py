@@ -5,7 +5,6 @@ import datetime
 import json
 import logging
 import shlex
-import shutil
 import sys
 import time
 from dataclasses import dataclass, field
@@ -23,14 +22,14 @@ from accelerate.utils import DistributedType
 from distilbart_mnli.data.batches import XLA_BUCKETS, Collator, Padding, TokenizedSplit, tokenize, tokenizer_digest
 from distilbart_mnli.data.splits import Split, Task
 from distilbart_mnli.data.tasks import set_suffix
-from distilbart_mnli.errors import InputError
-from distilbart_mnli.model import encoder_cache, encoder_cache_build
+from distilbart_mnli.model import encoder_cache
 from distilbart_mnli.model.bart import ShortCutBart, count_parameters, to_stock
+from distilbart_mnli.model.encoder_cache import FrozenEncoder
+from distilbart_mnli.model.encoder_cache_build import CacheRequest, open_or_build
 from distilbart_mnli.model.predict import Processes, evaluate_logits, predict_logits
 from distilbart_mnli.model.pretrained import Loaded, model_digest
 from distilbart_mnli.options.fields import PRECISION_DTYPES
 from distilbart_mnli.options.read import Arguments
-from distilbart_mnli.processes import gather_objects, raise_together, ranks_sharing, together
 from distilbart_mnli.public_text import command_line, public_command
 from distilbart_mnli.train import device as xla
 from distilbart_mnli.train.launch import BatchPlan, describe
@@ -99,7 +98,7 @@ class Context:
         }
         self.model_digest = ""  # set before training: the weights that it starts from
         self.tokenizer_digest = tokenizer_digest(self.loaded.tokenizer)
-        self._encoder_digest: str | None = None
+        self._encoder: FrozenEncoder | None = None
         self.total_parameters = count_parameters(self.model)[1]
         self.train_examples: int | None = None
         self.tracker_urls: dict[str, str] = {}
@@ -135,59 +134,23 @@ class Context:
         Raises:
             InputError: it is wanted (cache_encoder_outputs true, or by the checkpoint) and does not fit.
         """
-        args, model = self.args, self.model
-        constant = model.encoder_is_constant or not args.do_train
-        wanted = args.cache_encoder_outputs if forced is None else str(forced).lower()
-        if wanted == "false" or not constant:
-            return None
-        if self.on_xla:
-            if wanted == "true":
-                raise_together(InputError("cache_encoder_outputs is true, but XLA has no encoder cache; take auto"))
-            logger.info("encoder cache: none for %s: XLA has none", split.name)
-            return None
-        folder = Path(args.encoder_cache_dir) if args.encoder_cache_dir else encoder_cache.default_folder()
-        if self._encoder_digest is None:
-            model.to(self.accelerator.device)
-            self._encoder_digest = encoder_cache.encoder_digest(model)
-        key = encoder_cache.cache_key(model, split, self.compute_dtype, self._encoder_digest)
-        found = encoder_cache.open_cache(folder / key, split)
-        if all(gather_objects(found is not None)):
-            logger.info("encoder cache: %s is read from %s", split.name, folder / key)
-            return found
-        size = encoder_cache.cache_bytes(split, model.config.d_model, self.compute_dtype)
-        reason = encoder_cache.refuse_reason(
-            size, folder / key, args.encoder_cache_max_gb, passes if wanted == "auto" else float("inf")
+        args = self.args
+        if self._encoder is None:
+            if not self.on_xla:
+                self.model.to(self.accelerator.device)
+            self._encoder = FrozenEncoder(
+                self.model, self.compute_dtype, self.accelerator.autocast, Path(self.loaded.name).name
+            )
+        request = CacheRequest(
+            option=args.cache_encoder_outputs,
+            passes=passes,
+            folder=Path(args.encoder_cache_dir) if args.encoder_cache_dir else encoder_cache.default_folder(),
+            max_gb=args.encoder_cache_max_gb,
+            resumed=forced,
+            trains=args.do_train,
+            unavailable="XLA has no encoder cache" if self.on_xla else None,
         )
-        reasons = [other for other in gather_objects(reason) if other]
-        if reasons and wanted == "true":
-            why = "cache_encoder_outputs is true" if forced is None else "the checkpoint was made with a cache"
-            raise_together(InputError(f"{why}, but {reasons[0]}; see also encoder_cache_dir"))
-        if reasons:
-            logger.info("encoder cache: none for %s: %s", split.name, reasons[0])
-            return None
-        sharing = ranks_sharing(folder)
-        builders = encoder_cache_build.Builders(len(sharing), sharing.index(self.accelerator.process_index), together)
-        free = shutil.disk_usage(folder).free / 1e9
-        logger.info(
-            "encoder cache: %s needs %.2f GB (%.1f GB are free); building %s",
-            split.name,
-            size / 1e9,
-            free,
-            folder / key,
-        )
-        started = time.monotonic()
-        cache = encoder_cache_build.build_cache(
-            model,
-            split,
-            folder / key,
-            self.compute_dtype,
-            self.accelerator.autocast,
-            builders,
-            self.show_progress,
-            origin=Path(self.loaded.name).name,
-        )
-        logger.info("encoder cache: %s written in %.1f s", split.name, time.monotonic() - started)
-        return cache
+        return open_or_build(self._encoder, split, request, self.show_progress)
 
     def prepare_evaluation(self, times: int) -> None:
         """Open or build the encoder caches of the evaluation sets, which will be read `times` times."""
