@@ -106,12 +106,12 @@ def read_weights(source: Source, kind: type[Model], new_head: bool = False, **op
             **options,
         )
     for names, problem in (
-        ([name for name, *_ in info["mismatched_keys"]], "have another shape than config.json says"),
-        (info["missing_keys"], "are missing, so its weights are incomplete"),
+        ([name for name, *_ in info["mismatched_keys"]], "tensors have another shape than config.json says"),
+        (info["missing_keys"], "tensors are missing"),
     ):
         wrong = sorted(name for name in names if not (new_head and name.startswith("classification_head.")))
         if wrong:
-            raise source.refused(f"{len(wrong)} of its tensors {problem}; the first is {wrong[0]}")
+            raise source.refused(f"its weights do not fit: {len(wrong)} {problem}, the first is {wrong[0]}")
     return model.eval()
 
 
@@ -128,7 +128,7 @@ def read_tokenizer(source: Source, vocab_size: int | None = None, **options: Any
         )
     if len(tokenizer) <= len(tokenizer.all_special_ids):
         # transformers makes up one that knows no words where there is no file of it.
-        raise source.refused("no tokenizer is there (tokenizer.json); save the model's own beside it")
+        raise source.refused("no tokenizer beside the model; save one there (tokenizer.json)")
     if vocab_size is not None and len(tokenizer) > vocab_size:
         raise source.refused(
             f"its tokenizer has {len(tokenizer)} entries and the model {vocab_size}: they do not belong together"
