@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from distilbart_mnli.errors import InputError
-from distilbart_mnli.model.teacher import load_error
+from distilbart_mnli.model.source import Source
 
 MAX_LENGTH = 128
 FIRST = 6
@@ -46,10 +46,8 @@ def measured_lengths(tsv: Path, tokenizer_name_or_path: str) -> np.ndarray:
     except (OSError, ValueError) as error:
         raise InputError(f"--lengths_from {tsv}: no TSV file with sentence1 and sentence2: {error}") from None
     cells = [row.rstrip("\r").split("\t") for row in rows if row]
-    try:
+    with Source(tokenizer_name_or_path, "--lengths_from tokenizer").reading():
         tokenizer = AutoTokenizer.from_pretrained(tokenizer_name_or_path)
-    except (OSError, ValueError) as error:
-        raise load_error(tokenizer_name_or_path, error, "--lengths_from tokenizer") from None
     texts = ([row[first] for row in cells], [row[second] for row in cells])
     ids = tokenizer(*texts, truncation=True, max_length=MAX_LENGTH)["input_ids"]
     return np.array([len(row) for row in ids], dtype=np.int64)

@@ -29,14 +29,22 @@ from distilbart_mnli.compare.zero_shot import (
     tokenize_pairs,
     zero_shot_metrics,
 )
-from distilbart_mnli.data.batches import Collator, MicroBatch, Padding, TokenizedSplit, prefetch, tokenize
+from distilbart_mnli.data.batches import (
+    Collator,
+    MicroBatch,
+    Padding,
+    TokenizedSplit,
+    prefetch,
+    tokenize,
+    tokenizer_digest,
+)
 from distilbart_mnli.data.splits import Split, Task
 from distilbart_mnli.errors import CommandError
 from distilbart_mnli.model.bart import count_parameters
 from distilbart_mnli.model.encoder_cache import encoder_digest
 from distilbart_mnli.model.encoder_cache_build import BATCH_TOKENS, encoder_batches
 from distilbart_mnli.model.predict import evaluate_logits, to_task_predictions
-from distilbart_mnli.model.pretrained import Loaded, input_digest, load
+from distilbart_mnli.model.pretrained import Loaded, load
 from distilbart_mnli.options.fields import Arguments
 
 logger = logging.getLogger(__name__)
@@ -148,7 +156,7 @@ def groups_of(candidates: Sequence[Candidate]) -> list[list[Candidate]]:
     groups: dict[tuple[str, str], list[Candidate]] = {}
     for candidate in candidates:
         if candidate.loaded is not None:
-            key = encoder_digest(candidate.loaded.model), input_digest(candidate.loaded.tokenizer)
+            key = encoder_digest(candidate.loaded.model), tokenizer_digest(candidate.loaded.tokenizer)
             groups.setdefault(key, []).append(candidate)
     return list(groups.values())
 

@@ -24,7 +24,7 @@ from distilbart_mnli.compare.sheet import Sheet, draw, label_offsets, quality_ta
 from distilbart_mnli.compare.speed import in_length_order, spread
 from distilbart_mnli.data.splits import load_evaluation
 from distilbart_mnli.errors import CommandError, InputError
-from distilbart_mnli.model.student import create_student
+from distilbart_mnli.model.student import StudentPlan, create_student
 from tests.support.finished_run import finished_run
 from tests.support.tiny import run, tiny_bart, tiny_mnli
 from tests.unit.compare.test_zero_shot import write_topics
@@ -36,7 +36,7 @@ def shop(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("compare")
     tiny_bart(folder / "teacher", decoder_layers=3)
     for layers in (1, 2):
-        create_student(str(folder / "teacher"), str(folder / f"student-2-{layers}"), None, layers)
+        create_student(StudentPlan(str(folder / "teacher"), decoder_layers=layers), folder / f"student-2-{layers}")
     tiny_bart(folder / "stranger", seed=1, encoder_layers=1)
     shutil.copytree(folder / "student-2-1", folder / "nan")
     weights = load_file(folder / "nan/model.safetensors")
