@@ -8,7 +8,6 @@ and every score must agree to 1e-4.
 """
 
 import argparse
-import contextlib
 import json
 import statistics
 import sys
@@ -21,18 +20,18 @@ import torch
 from transformers import BartForSequenceClassification, pipeline
 
 from benchmarks.options import check_options
-from distilbart_mnli.compare.candidates import load_candidates, predict_together
+from distilbart_mnli.compare.candidates import predict_together
 from distilbart_mnli.compare.zero_shot import (
     DEFAULT_TEMPLATE,
     ZeroShotData,
-    entailment_id,
     label_scores,
     read_zero_shot,
     tokenize_pairs,
 )
 from distilbart_mnli.data.batches import Padding
-from distilbart_mnli.data.splits import find_task
+from distilbart_mnli.data.tasks import TASKS
 from distilbart_mnli.errors import run_command
+from distilbart_mnli.model.pretrained import load
 from distilbart_mnli.options.read import Arguments
 
 PIPELINE_BATCH_SIZES = {"cpu": (1, 2, 4, 8, 16, 32), "cuda": (16, 32, 64, 128, 256)}
@@ -59,20 +58,15 @@ class Ours:
 
     def __init__(self, options: argparse.Namespace, data: ZeroShotData):
         self.data, self.sizes = data, OUR_BATCH_TOKENS[options.device]
-        self.candidates = load_candidates([options.model], Arguments(task_name="mnli"), find_task("mnli", "task_name"))
-        if self.candidates[0].error is not None:
-            raise self.candidates[0].error
-        self.loaded: Any = self.candidates[0].loaded
+        self.loaded = load(Arguments(task_name="mnli", model_name_or_path=options.model), TASKS["mnli"])
         self.loaded.model.to(options.device)
 
     def scores(self, batch_tokens: int) -> np.ndarray:
-        config = self.loaded.model.config
-        pairs = tokenize_pairs(self.data, self.loaded.tokenizer, config)
-        padding = Padding(config.max_position_embeddings)
-        (logits,) = predict_together(
-            self.candidates, pairs, padding, contextlib.nullcontext, batch_tokens=batch_tokens
-        )
-        return label_scores(logits, self.data, entailment_id(config))
+        model = self.loaded.model
+        pairs = tokenize_pairs(self.data, self.loaded.tokenizer, model.config)
+        padding = Padding(model.config.max_position_embeddings)
+        (logits,) = predict_together([model], pairs, padding, batch_tokens=batch_tokens)
+        return label_scores(logits, self.data, model.config)
 
 
 class Stock:
