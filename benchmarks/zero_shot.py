@@ -8,7 +8,6 @@ and every score must agree to 1e-4.
 """
 
 import argparse
-import json
 import statistics
 import sys
 import time
@@ -19,7 +18,7 @@ import numpy as np
 import torch
 from transformers import BartForSequenceClassification, pipeline
 
-from benchmarks.options import check_options
+from benchmarks.options import check_options, make_parser, write_report
 from distilbart_mnli.compare.candidates import predict_together
 from distilbart_mnli.compare.zero_shot import (
     DEFAULT_TEMPLATE,
@@ -39,9 +38,7 @@ OUR_BATCH_TOKENS = {"cpu": (512, 1024, 2048, 4096, 8192), "cuda": (16384, 32768,
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.zero_shot", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = make_parser("zero_shot", __doc__)
     parser.add_argument("model", help="folder or Hub id of an NLI classifier")
     parser.add_argument("file", type=Path, help="columns text and label")
     parser.add_argument("--texts", type=int, default=200, help="first texts of the file")
@@ -49,7 +46,6 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--repetitions", type=int, default=5)
-    parser.add_argument("--output", type=Path, help="JSON file")
     return parser.parse_args(arguments)
 
 
@@ -135,8 +131,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         f"{result['same_label']} of {len(data)} texts have the same label, scores differ by at most "
         f"{result['largest_difference_of_a_score']:.1e}"
     )
-    if options.output:
-        options.output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    write_report(options, result)
     return result
 
 
