@@ -11,7 +11,7 @@ import torch
 import transformers
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from distilbart_mnli.command_line import set_up_logging
+from distilbart_mnli.command_line import set_up_logging, this_command
 from distilbart_mnli.compare.candidates import Candidate, EvaluationData, evaluate_candidates, load_candidates, working
 from distilbart_mnli.compare.sheet import Sheet, terminal_tables, write_sheet
 from distilbart_mnli.compare.speed import TimedModel, measure_speed, peak_memory
@@ -20,8 +20,8 @@ from distilbart_mnli.data.splits import Split, get_task, load_evaluation
 from distilbart_mnli.errors import CommandError, InputError
 from distilbart_mnli.files import whole_file
 from distilbart_mnli.model.bart import to_stock
-from distilbart_mnli.options.read import Arguments
-from distilbart_mnli.public_text import command_line, public_command, without_paths
+from distilbart_mnli.options.fields import Arguments
+from distilbart_mnli.public_text import public_command, without_paths
 from distilbart_mnli.publish.card import write_model_card
 
 logger = logging.getLogger(__name__)
@@ -158,7 +158,7 @@ def _conditions(options: CompareOptions, devices: list[str], splits: list[Split]
         "hypothesis_template": None if options.zero_shot is None else options.hypothesis_template,
         "dtype": dtype,
         "versions": f"torch {torch.__version__}, transformers {transformers.__version__}",
-        "command": public_command(command_line()),
+        "command": public_command(this_command()),
     }
 
 

@@ -24,7 +24,7 @@ from distilbart_mnli.data.splits import load_evaluation
 from distilbart_mnli.data.tasks import TASKS
 from distilbart_mnli.errors import CommandError, InputError
 from distilbart_mnli.model.student import create_student
-from distilbart_mnli.options.read import Arguments
+from distilbart_mnli.options.fields import Arguments
 from tests.support.finished_run import finished_run
 from tests.support.tiny import run, tiny_bart, tiny_mnli
 from tests.unit.compare.test_zero_shot import write_topics
