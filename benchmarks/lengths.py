@@ -5,6 +5,8 @@ was counted on 29,340 of the 392,702 training rows with facebook/bart-large's vo
 TOKENIZER` counts anew.
 """
 
+import functools
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +34,7 @@ def mnli_lengths(rows: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).permutation(lengths).astype(np.int64)
 
 
+@functools.cache
 def measured_lengths(tsv: Path, tokenizer_name_or_path: str) -> np.ndarray:
     """int64 [rows]: tokens of every pair (columns sentence1, sentence2) of a GLUE file, cut at 128.
 
@@ -53,8 +56,15 @@ def measured_lengths(tsv: Path, tokenizer_name_or_path: str) -> np.ndarray:
     return np.array([len(row) for row in ids], dtype=np.int64)
 
 
-def draw(lengths: np.ndarray, rows: int, seed: int = 0) -> np.ndarray:
-    """`rows` of the given lengths, at their quantiles, shuffled."""
+def lengths_like(source: Sequence[str] | None, rows: int, seed: int = 0) -> np.ndarray:
+    """int64 [rows]: MNLI's lengths, or those of `--lengths_from TSV TOKENIZER`, at their quantiles, shuffled.
+
+    Raises:
+        InputError: as measured_lengths.
+    """
+    if not source:
+        return mnli_lengths(rows, seed)
+    lengths = measured_lengths(Path(source[0]), source[1])
     chosen = np.sort(lengths)[((np.arange(rows) + 0.5) / rows * len(lengths)).astype(np.int64)]
     return np.random.default_rng(seed).permutation(chosen)
 

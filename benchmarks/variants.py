@@ -30,7 +30,7 @@ from distilbart_mnli.data.batches import (
     micro_batches,
     prefetch,
 )
-from distilbart_mnli.data.splits import TASKS
+from distilbart_mnli.data.tasks import TASKS
 from distilbart_mnli.model import encoder_cache_build
 from distilbart_mnli.model.bart import ShortCutBart, freeze
 from distilbart_mnli.model.encoder_cache import FrozenEncoder
