@@ -29,8 +29,10 @@ from distilbart_mnli.compare.zero_shot import (
     tokenize_pairs,
     zero_shot_metrics,
 )
-from distilbart_mnli.data.batches import Collator, MicroBatch, Padding, TokenizedSplit, prefetch, tokenize
-from distilbart_mnli.data.splits import Split, Task
+from distilbart_mnli.data.batches import Collator, MicroBatch, Padding, prefetch
+from distilbart_mnli.data.splits import Split
+from distilbart_mnli.data.tasks import Task
+from distilbart_mnli.data.tokens import TokenizedSplit, tokenize
 from distilbart_mnli.errors import CommandError
 from distilbart_mnli.model.bart import count_parameters
 from distilbart_mnli.model.encoder_cache import encoder_digest

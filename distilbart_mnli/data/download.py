@@ -18,7 +18,8 @@ import datasets
 import numpy as np
 from tqdm import tqdm
 
-from distilbart_mnli.data.splits import TASKS, Source, Task, find_task, hub_split
+from distilbart_mnli.data.splits import HUB_DATASET, find_task, hub_split
+from distilbart_mnli.data.tasks import TASKS, Source, Task
 from distilbart_mnli.errors import InputError, RunError
 from distilbart_mnli.files import whole_file
 
@@ -105,7 +106,7 @@ def _rows_there(path: Path, source: Source) -> int | None:
 def _download_one(task: Task, source: Source, path: Path, cache_dir: str | None) -> Written:
     assert source.hub is not None
     data = hub_split(*source.hub, cache_dir)
-    where = f"nyu-mll/glue ({', '.join(source.hub)})"
+    where = f"{HUB_DATASET} ({', '.join(source.hub)})"
     if len(data) != source.rows:
         raise RunError(f"{where}: has {len(data):,} rows, expected {source.rows:,}; {path} was not written")
     breaks = 0

@@ -38,7 +38,7 @@ import numpy as np
 import torch
 import transformers
 
-from distilbart_mnli.data.batches import TokenizedSplit, digest_of
+from distilbart_mnli.data.tokens import TokenizedSplit, digest_of
 from distilbart_mnli.errors import InputError, run_command
 from distilbart_mnli.model.bart import ShortCutBart
 

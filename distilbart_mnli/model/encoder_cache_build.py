@@ -23,7 +23,8 @@ import torch
 import transformers
 from tqdm import tqdm
 
-from distilbart_mnli.data.batches import Collator, MicroBatch, Padding, TokenizedSplit
+from distilbart_mnli.data.batches import Collator, MicroBatch, Padding
+from distilbart_mnli.data.tokens import TokenizedSplit
 from distilbart_mnli.errors import RunError
 from distilbart_mnli.model.bart import ShortCutBart
 from distilbart_mnli.model.encoder_cache import (

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from distilbart_mnli.data.batches import Collator, MicroBatch, prefetch
 from distilbart_mnli.data.metrics import compute_metrics
-from distilbart_mnli.data.splits import Task
+from distilbart_mnli.data.tasks import Task
 from distilbart_mnli.errors import RunError
 from distilbart_mnli.model.bart import ShortCutBart
 

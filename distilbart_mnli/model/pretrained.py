@@ -11,8 +11,9 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 from transformers import AutoTokenizer, BartConfig, PreTrainedTokenizerBase
 
-from distilbart_mnli.data.batches import check_tokenizer, digest_of, tokenizer_digest
-from distilbart_mnli.data.splits import Task, match_labels
+from distilbart_mnli.data.labels import match_labels
+from distilbart_mnli.data.tasks import Task
+from distilbart_mnli.data.tokens import check_tokenizer, digest_of, tokenizer_digest
 from distilbart_mnli.errors import InputError
 from distilbart_mnli.model.bart import ShortCutBart
 from distilbart_mnli.model.teacher import ARCHITECTURE, LOAD_ERRORS, load_error, read_settings, teacher_card_data

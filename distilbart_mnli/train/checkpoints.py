@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError
 
-from distilbart_mnli.data.batches import digest_of
+from distilbart_mnli.data.tokens import digest_of
 from distilbart_mnli.errors import InputError, RunError
 from distilbart_mnli.files import TEMPORARY, sync
 

@@ -22,15 +22,8 @@ import torch
 from tqdm import tqdm
 from transformers.trainer_pt_utils import get_parameter_names
 
-from distilbart_mnli.data.batches import (
-    Collator,
-    MicroBatch,
-    TokenizedSplit,
-    epoch_order,
-    micro_batches,
-    prefetch,
-    steps_per_epoch,
-)
+from distilbart_mnli.data.batches import Collator, MicroBatch, epoch_order, micro_batches, prefetch, steps_per_epoch
+from distilbart_mnli.data.tokens import TokenizedSplit
 from distilbart_mnli.errors import InputError, RunError, StoppedBySignal
 from distilbart_mnli.model import encoder_cache
 from distilbart_mnli.model.bart import ShortCutBart, compile_layers

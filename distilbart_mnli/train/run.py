@@ -20,9 +20,10 @@ import transformers
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
 
-from distilbart_mnli.data.batches import XLA_BUCKETS, Collator, Padding, TokenizedSplit, tokenize
-from distilbart_mnli.data.splits import Split, Task
-from distilbart_mnli.data.tasks import set_suffix
+from distilbart_mnli.data.batches import XLA_BUCKETS, Collator, Padding
+from distilbart_mnli.data.splits import Split
+from distilbart_mnli.data.tasks import Task, set_suffix
+from distilbart_mnli.data.tokens import TokenizedSplit, tokenize
 from distilbart_mnli.errors import InputError
 from distilbart_mnli.model import encoder_cache, encoder_cache_build
 from distilbart_mnli.model.bart import ShortCutBart, count_parameters, to_stock

@@ -10,9 +10,9 @@ import torch
 import transformers
 
 from distilbart_mnli.command_line import set_up_logging
-from distilbart_mnli.data.batches import TokenizedSplit
 from distilbart_mnli.data.splits import get_task, load_evaluation, load_test, load_train
 from distilbart_mnli.data.submission import write_submission
+from distilbart_mnli.data.tokens import TokenizedSplit
 from distilbart_mnli.errors import InputError, RunError
 from distilbart_mnli.model.bart import count_parameters, freeze
 from distilbart_mnli.model.predict import to_task_predictions

@@ -6,15 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distilbart_mnli.data.splits import (
-    TASKS,
-    adopt_model_labels,
-    get_task,
-    load_evaluation,
-    load_test,
-    load_train,
-    match_labels,
-)
+from distilbart_mnli.data.labels import adopt_model_labels, match_labels
+from distilbart_mnli.data.splits import get_task, load_evaluation, load_test, load_train
+from distilbart_mnli.data.tasks import TASKS
 from distilbart_mnli.errors import InputError
 from distilbart_mnli.options.read import Arguments
 

@@ -19,7 +19,8 @@ import numpy as np
 import pytest
 import torch
 
-from distilbart_mnli.data.batches import Collator, MicroBatch, Padding, TokenizedSplit, digest_of
+from distilbart_mnli.data.batches import Collator, MicroBatch, Padding
+from distilbart_mnli.data.tokens import TokenizedSplit, digest_of
 from distilbart_mnli.errors import InputError, RunError
 from distilbart_mnli.model import encoder_cache, encoder_cache_build
 from distilbart_mnli.model.bart import ShortCutBart, freeze

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import BartForConditionalGeneration, BartModel, BertConfig, BertForSequenceClassification
 
-from distilbart_mnli.data.splits import TASKS
+from distilbart_mnli.data.tasks import TASKS
 from distilbart_mnli.errors import CommandError, InputError
 from distilbart_mnli.model.bart import ShortCutBart
 from distilbart_mnli.model.pretrained import load
