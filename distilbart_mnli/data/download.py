@@ -131,23 +131,20 @@ def _columns(
     breaks = 0
     columns: list[list[str]] = []
     for column in source.columns:
-        role = next((names for names in (task.sentence1, task.sentence2, task.label) if column in names), None)
-        if role is None:
+        names = next((names for names in task.columns.values() if column in names), None)
+        if names is None:
             numbers = map(str, range(start, start + count)) if column in _ROW_NUMBERS else [""] * count
             columns.append(list(numbers))
             continue
-        name = next((name for name in role if name in chunk), None)
+        name = next((name for name in names if name in chunk), None)
         if name is None:
-            raise RunError(f"{where}: no column {' or '.join(role)}; found {', '.join(chunk)}")
-        if role is task.label:
+            raise RunError(f"{where}: no column {' or '.join(names)}; found {', '.join(chunk)}")
+        if names is task.label:
             columns.append(_labels(task, data.features[name], chunk[name], where))
             continue
-        texts = []
-        for text in chunk[name]:
-            text, found = _BREAKS.subn(" ", text)
-            texts.append(text)
-            breaks += found
-        columns.append(texts)
+        found = [_BREAKS.subn(" ", text) for text in chunk[name]]
+        columns.append([text for text, _ in found])
+        breaks += sum(number for _, number in found)
     return columns, breaks
 
 

@@ -205,20 +205,18 @@ def _csv_rows(path: Path) -> Iterator[Row]:
 def _json_rows(path: Path) -> Iterator[Row]:
     keys: list[str] | None = None
     for number, line in _filled_lines(path):
+        # ValueError is also a number of too many digits, RecursionError too deep a nesting.
         try:
             record = json.loads(line)
-        except (ValueError, RecursionError) as error:  # also a number of too many digits, and nesting too deep
-            raise InputError(f"{path}, line {number}: not JSON: {error}; expected one object a line") from None
-        if not isinstance(record, dict):
-            raise InputError(f"{path}, line {number}: expected one JSON object a line, found {type(record).__name__}")
+            if not isinstance(record, dict):
+                raise ValueError(f"found {type(record).__name__}")
+            texts = [_json_text(record.get(key)) for key in keys or record]
+            "".join(filter(None, texts)).encode()  # half of a surrogate pair is not text
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{path}, line {number}: not a JSON object: {error}; expected one a line") from None
         if keys is None:
             keys = list(record)
             yield number, keys
-        texts = [_json_text(record.get(key)) for key in keys]
-        try:
-            "".join(filter(None, texts)).encode("utf-8")
-        except UnicodeEncodeError:
-            raise InputError(f"{path}, line {number}: half of a surrogate pair is not text") from None
         yield number, texts
 
 

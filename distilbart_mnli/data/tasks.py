@@ -97,7 +97,6 @@ def _source(
 
 
 def _task(
-    name: str,
     folder: str,
     rows: tuple[int, int, int],
     columns: tuple[str, ...],
@@ -107,6 +106,7 @@ def _task(
     **fields,
 ) -> Task:
     """A task with train.tsv, dev.tsv and test.tsv; rows in that order, train and dev having the same columns."""
+    name = folder.replace("-", "").lower()
     labelled: dict = {"columns": columns, "has_header": has_header}
     return Task(
         name=name,
@@ -133,7 +133,6 @@ _AX_PHENOMENA = ("Lexical Semantics", "Predicate-Argument Structure", "Logic", "
 _AX_FULL = (*_AX_PHENOMENA, "Premise", "Hypothesis", "Label")
 _SINGLE: dict = {"sentence1": ("sentence",), "sentence2": ()}
 _NLI_LABELS = ("entailment", "neutral", "contradiction")
-
 
 _MISMATCHED_DEV = _source("mnli", "validation_mismatched", 9832, _MNLI_DEV, "mnli-mm")
 _MISMATCHED_TEST = _source("mnli", "test_mismatched", 9847, _MNLI, "mnli-mm", submission="MNLI-mm")
@@ -165,7 +164,6 @@ _MNLI_TASK = Task(
 
 _ALL = (
     _task(
-        "cola",
         "CoLA",
         rows=(8551, 1043, 1063),
         columns=("source", "label", "judgement", "sentence"),
@@ -177,7 +175,6 @@ _ALL = (
         metrics=("matthews_correlation",),
     ),
     _task(
-        "sst2",
         "SST-2",
         rows=(67349, 872, 1821),
         columns=("sentence", "label"),
@@ -188,7 +185,6 @@ _ALL = (
         **_SINGLE,
     ),
     _task(
-        "mrpc",
         "MRPC",
         rows=(3668, 408, 1725),
         columns=("Quality", *_MRPC),
@@ -202,7 +198,6 @@ _ALL = (
         metrics=("f1", "accuracy"),
     ),
     _task(
-        "stsb",
         "STS-B",
         rows=(5749, 1500, 1379),
         columns=(*_STSB, "score"),
@@ -214,7 +209,6 @@ _ALL = (
         metrics=("pearson", "spearmanr"),
     ),
     _task(
-        "qqp",
         "QQP",
         rows=(363846, 40430, 390965),
         columns=("id", "qid1", "qid2", "question1", "question2", "is_duplicate"),
@@ -235,7 +229,6 @@ _ALL = (
         test=(_MISMATCHED_TEST,),
     ),
     _task(
-        "qnli",
         "QNLI",
         rows=(104743, 5463, 5463),
         columns=(*_ID_QUESTION, "label"),
@@ -245,7 +238,6 @@ _ALL = (
         label_names=("entailment", "not_entailment"),
     ),
     _task(
-        "rte",
         "RTE",
         rows=(2490, 277, 3000),
         columns=(*_ID_PAIR, "label"),
@@ -253,7 +245,6 @@ _ALL = (
         label_names=("entailment", "not_entailment"),
     ),
     _task(
-        "wnli",
         "WNLI",
         rows=(635, 71, 146),
         columns=(*_ID_PAIR, "label"),
