@@ -20,7 +20,8 @@ from distilbart_mnli.errors import HubError
 from distilbart_mnli.options.read import parse_arguments
 from distilbart_mnli.publish import client as hub_client
 from distilbart_mnli.publish import hub as product
-from distilbart_mnli.publish.hub import PublishTarget, preflight, publish
+from distilbart_mnli.publish.commit import PublishTarget
+from distilbart_mnli.publish.hub import preflight, publish
 from distilbart_mnli.publish.staging import published_files
 from tests.support.hub_server import FOREVER, Hub
 from tests.support.publishing import REPO, arguments, finished_run, log_in, shorten_waits

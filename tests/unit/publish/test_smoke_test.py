@@ -10,7 +10,7 @@ from transformers import AutoModelForSequenceClassification
 
 from distilbart_mnli.errors import RunError
 from distilbart_mnli.publish import smoke_test as module
-from distilbart_mnli.publish.smoke_test import smoke_test
+from distilbart_mnli.publish.smoke_test import Predictions, smoke_test
 from tests.support.publishing import ROWS, finished_run
 from tests.support.tiny import GLUE_LABELS, tiny_bart
 
@@ -30,8 +30,8 @@ def copy(good, tmp_path) -> Path:
     return folder
 
 
-def check(folder: Path, rows=ROWS, **more) -> None:
-    smoke_test(folder, rows, 128, folder / "eval_predictions_mnli.tsv", **more)
+def check(folder: Path, rows=ROWS, start: str | None = None, dtype: str = "float32") -> None:
+    smoke_test(folder, Predictions(folder / "eval_predictions_mnli.tsv", rows, 128, dtype), start)
 
 
 def edit_json(path: Path, **changes) -> None:
@@ -68,7 +68,7 @@ def test_logits_computed_in_bfloat16_pass_only_if_the_run_says_so(copy):
     path.write_text("\n".join([head, *rounded]) + "\n")
     with pytest.raises(RunError, match=r"logits are not those of eval_predictions_mnli.tsv"):
         check(copy)
-    check(copy, mixed_precision="bf16")
+    check(copy, dtype="bfloat16")
     edit_json(copy / "trainer_state.json", run={"mixed_precision": "bf16"})
     check(copy)
 
@@ -76,7 +76,7 @@ def test_logits_computed_in_bfloat16_pass_only_if_the_run_says_so(copy):
 def test_without_rows_the_logits_are_not_compared_and_the_log_says_so(copy, caplog):
     (copy / "eval_predictions_mnli.tsv").unlink()
     with caplog.at_level("INFO", "distilbart_mnli"):
-        check(copy, rows=None)
+        smoke_test(copy)
     assert "the logits are not compared" in caplog.text
 
 
@@ -142,7 +142,7 @@ def test_a_tensor_too_many_is_noticed(copy):
 def test_weights_that_are_not_finite_are_noticed(copy):
     edit_weights(copy, lambda weights: weights["classification_head.out_proj.bias"].fill_(float("nan")))
     with pytest.raises(RunError, match="not finite"):
-        check(copy, rows=None)
+        smoke_test(copy)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
