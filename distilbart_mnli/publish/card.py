@@ -108,8 +108,8 @@ def add_license(output_dir: Path, license: str, hub_model_id: str | None = None)
 def card_metadata(facts: Facts) -> dict[str, Any]:
     """The arguments of ModelCardData, under the Hub's rules. What is not known is None, and left out of the card."""
     license_id, license_name = hub_license(facts.license)
-    if license_id == "other" and facts.license_name:
-        license_name = hub_license_name(facts.license_name)
+    if license_id == "other" and facts.run["license_name"]:
+        license_name = hub_license_name(facts.run["license_name"])
     pipeline = "zero-shot-classification" if facts.is_nli else "text-classification"
     return {
         "language": facts.run["language"] or ("en" if facts.task else None),

@@ -115,7 +115,7 @@ class Facts:
 
     @property
     def contradiction_id(self) -> int | None:
-        return next((id for name, id in self._label2id.items() if folded(name).startswith("contradict")), None)
+        return next((index for name, index in self._label2id.items() if folded(name).startswith("contradict")), None)
 
     @property
     def _label2id(self) -> dict[str, int]:
@@ -162,17 +162,6 @@ class Facts:
         return self.arguments if self.arguments["do_train"] else Values()
 
     @property
-    def from_scratch(self) -> bool:
-        """Trained from new weights."""
-        return self.trained and bool(self.arguments["config_name"]) and not self.start
-
-    @property
-    def max_steps(self) -> float | None:
-        """The number of optimizer steps that was asked for instead of epochs."""
-        steps = self.recipe["max_steps"]
-        return steps if is_number(steps) and steps > 0 else None
-
-    @property
     def train_examples(self) -> int | None:
         return self.run["train_examples"] or self.results["train_samples"]
 
@@ -191,11 +180,6 @@ class Facts:
     @property
     def license(self) -> str | None:
         return self.run["license"] or self.arguments["license"] or None
-
-    @property
-    def license_name(self) -> str | None:
-        """What the teacher's card calls a license that the Hub has no identifier for."""
-        return self.run["license_name"]
 
     @property
     def license_link(self) -> str | None:
@@ -217,10 +201,6 @@ class Facts:
     @property
     def task_name(self) -> str:
         return self.task.folder if self.task else "the user's own data"
-
-    @property
-    def takes_pairs(self) -> bool:
-        return bool(self.task.sentence2 if self.task else self.arguments["sentence2_key"])
 
     @property
     def data_folder(self) -> str:
@@ -269,26 +249,26 @@ class Facts:
     # -- 2020 ---------------------------------------------------------------------------------------------------------
 
     @property
-    def reported_2020(self) -> dict[str, str] | None:
-        """Percent by evaluation set in 2020 for a fine-tuned model of these layers; None: not reported."""
-        is_student = self.teacher == TEACHER_2020 and self.trained and self.config["encoder_layers"] == 12
-        return REPORTED_2020.get(self.config["decoder_layers"]) if is_student and self._on_mnli else None
+    def is_student_of_2020(self) -> bool:
+        """A fine-tuned student of 2020's teacher, measured as then."""
+        return self.teacher == TEACHER_2020 and self.trained and self._on_mnli
 
-    @property
-    def reported_2020_teacher(self) -> dict[str, str] | None:
-        """The same for the teacher: beside its students, and beside a measurement of itself."""
-        is_it = self.start == TEACHER_2020 and not self.trained
-        return REPORTED_2020_TEACHER if self._on_mnli and (is_it or self.reported_2020) else None
+    @cached_property
+    def reported_2020(self) -> dict[str, dict[str, str]]:
+        """Model -> its percent by evaluation set, for those of 2020 that stand beside this run's scores.
 
-    @property
-    def is_student_without_figure(self) -> bool:
-        """A fine-tuned student of 2020's teacher, of a size that nobody reported in 2020."""
-        is_student = self.teacher == TEACHER_2020 and self.trained and bool(self.config["decoder_layer_ids"])
-        return is_student and self._on_mnli and self.reported_2020 is None
+        A student's namesake and its teacher; beside the teacher's own evaluation the teacher.
+        """
+        teacher, layers = TEACHER_2020.split("/")[1], self.config["decoder_layers"]
+        if self.start == TEACHER_2020 and not self.trained and self._on_mnli:
+            return {teacher: REPORTED_2020_TEACHER}
+        if self.is_student_of_2020 and self.config["encoder_layers"] == 12 and layers in REPORTED_2020:
+            student = f"distilbart-mnli-12-{layers}"
+            return {student: REPORTED_2020[layers], f"{teacher}, the teacher": REPORTED_2020_TEACHER}
+        return {}
 
     @property
     def _on_mnli(self) -> bool:
-        """Measured on MNLI's own sets, as in 2020."""
         return self.is_glue_data and any(score.kind for score in self.scores)
 
 
@@ -301,19 +281,20 @@ def read_facts(output_dir: Path, hub_model_id: str | None = None) -> Facts:
     folder = Path(output_dir)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; a model card is written from the files of a finished run")
-    arguments = Values(_read_json(folder / "training_args.json"))
+    arguments = Values(read_json(folder / "training_args.json"))
     return Facts(
         name=hub_model_id or arguments["hub_model_id"] or folder.resolve().name,
-        config=Values(_read_json(folder / "config.json")),
+        config=Values(read_json(folder / "config.json")),
         arguments=arguments,
-        results=Values(_read_json(folder / "all_results.json") or _read_results(folder)),
-        state=Values(_read_json(folder / "trainer_state.json")),
-        tradeoffs=_read_json(folder / "tradeoffs.json"),
+        results=Values(read_json(folder / "all_results.json") or _read_results(folder)),
+        state=Values(read_json(folder / "trainer_state.json")),
+        tradeoffs=read_json(folder / "tradeoffs.json"),
         has_model=(folder / "config.json").is_file(),
     )
 
 
-def _read_json(path: Path) -> Any:
+def read_json(path: Path) -> Any:
+    """Raises InputError if `path` is not JSON; {} if it is not there."""
     if not path.is_file():
         return {}
     try:

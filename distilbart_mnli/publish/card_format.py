@@ -6,7 +6,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
 from distilbart_mnli.public_text import public_command, without_paths
-from distilbart_mnli.publish.card_facts import METRIC_NAMES, TEACHER_2020, Facts, Score, is_hub_id, is_number
+from distilbart_mnli.publish.card_facts import METRIC_NAMES, Facts, Score, is_hub_id, is_number
 
 
 def percent(fraction: float) -> str:
@@ -82,12 +82,7 @@ def results_table(facts: Facts) -> str:
         return ""
     metrics = list(dict.fromkeys(score.metric for score in facts.scores))
     head = ["Evaluation set", "Examples", *(f"{METRIC_NAMES[metric][0]}, **this run**" for metric in metrics)]
-    student, teacher = facts.reported_2020, facts.reported_2020_teacher
-    if student:
-        sizes = f"{facts.config['encoder_layers']}-{facts.config['decoder_layers']}"
-        head.append(f"*Reported in 2020: distilbart-mnli-{sizes}*")
-    if teacher:
-        head.append(f"*Reported in 2020: {TEACHER_2020.split('/')[1]}" + (", the teacher*" if student else "*"))
+    head += [f"*Reported in 2020: {model}*" for model in facts.reported_2020]
     rows = []
     for source in dict.fromkeys(score.source for score in facts.scores):
         here = {score.metric: score for score in facts.scores if score.source is source}
@@ -96,7 +91,7 @@ def results_table(facts: Facts) -> str:
         whole = f" of {number(first.source.rows)}" if first.is_part and first.source and facts.is_glue_data else ""
         row = [first.set_name, number(first.examples) + whole if first.examples else "not counted"]
         row += [f"**{_score(here[metric])}**" if metric in here else "not measured" for metric in metrics]
-        row += [f"*{figures[first.kind]} %*" for figures in (student, teacher) if figures]
+        row += [f"*{figures[first.kind]} %*" for figures in facts.reported_2020.values()]
         rows.append(row)
     return table(head, rows, right=True)
 
