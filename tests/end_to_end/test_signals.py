@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from distilbart_mnli.train.checkpoint_tensors import load_random_states
 from distilbart_mnli.train.checkpoints import checkpoints_in, read_state
 from distilbart_mnli.train.loop import Training
 from distilbart_mnli.train.signals import StopSignals
+from distilbart_mnli.train.state import load_random_states
 from tests.support.tiny import tiny_mnli
 from tests.support.training_runs import ROOT, Workshop, environment, outcome, start, train_here
 

@@ -48,15 +48,15 @@ def run(**options: Any) -> Path:
     """All stages; returns output_dir."""
     args = arguments(**options)
     with as_in_a_new_process():
-        stages.run(args)
+        stages.run_stages(args)
     return Path(args.output_dir or "")
 
 
 def train(**options: Any) -> Training:
     """The training alone, without its card; returns its state."""
     args = arguments(**{"do_train": True, **options})
-    with as_in_a_new_process(), stages.prepared(args) as context:
-        return stages.train(context)
+    with as_in_a_new_process(), stages.prepared(args) as (run, sets):
+        return stages.train(run, sets)
 
 
 def weights(folder: Path) -> dict[str, Tensor]:

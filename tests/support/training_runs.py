@@ -107,7 +107,7 @@ def train_here(options: dict[str, Any], flags: tuple[str, ...] = (), card: bool 
     words = [str(path), *flags]
     with _borrowed(options, words, card):
         try:
-            stages.run(parse_arguments(words))
+            stages.run_stages(parse_arguments(words))
         except CommandError as error:
             return error.exit_code, str(error)
     return 0, ""
