@@ -92,7 +92,7 @@ def add_license(output_dir: Path, license: str, hub_model_id: str | None = None)
     named = _read_old_card(Path(output_dir) / FILE_NAME)[0].get("license")
     if not named:
         write_model_card(output_dir, hub_model_id, license)
-    elif named != hub_license(license)[0]:
+    elif named != hub_license(license):
         logger.warning(
             "model card: %s names the license %s already, so --license %s changes nothing; edit it if it is wrong",
             Path(output_dir) / FILE_NAME,
@@ -107,14 +107,12 @@ def add_license(output_dir: Path, license: str, hub_model_id: str | None = None)
 
 def card_metadata(facts: Facts) -> dict[str, Any]:
     """The arguments of ModelCardData, under the Hub's rules. What is not known is None, and left out of the card."""
-    license_id, license_name = hub_license(facts.license)
-    if license_id == "other" and facts.run["license_name"]:
-        license_name = hub_license_name(facts.run["license_name"])
+    license_id = hub_license(facts.license)
     pipeline = "zero-shot-classification" if facts.is_nli else "text-classification"
     return {
         "language": facts.run["language"] or ("en" if facts.task else None),
         "license": license_id,
-        "license_name": license_name,
+        "license_name": license_name(facts) if license_id == "other" else None,
         "license_link": facts.license_link if license_id == "other" else None,
         "library_name": "transformers" if facts.has_model else None,
         "pipeline_tag": pipeline if facts.has_model else None,
@@ -128,18 +126,16 @@ def card_metadata(facts: Facts) -> dict[str, Any]:
     }
 
 
-def hub_license(name: str | None) -> tuple[str | None, str | None]:
-    """(license, license_name): the Hub's identifier, or "other" and the name in the letters that the Hub takes."""
-    if not name:
-        return None, None
-    plain = str(name).strip().lower()
-    if plain in HUB_LICENSES:
-        return plain, None
-    return "other", hub_license_name(plain)
+def hub_license(name: str | None) -> str | None:
+    """The Hub's identifier of a license; "other" if it has none."""
+    plain = str(name or "").strip().lower()
+    return plain if plain in HUB_LICENSES else "other" if plain else None
 
 
-def hub_license_name(name: str) -> str:
-    return re.sub(r"[^a-z0-9.]+", "-", str(name).lower()).strip("-.") or "unnamed"
+def license_name(facts: Facts) -> str | None:
+    """What the teacher's card, else whoever named it, calls a license of no identifier, in letters the Hub takes."""
+    plain = str(facts.run["license_name"] or facts.license).lower()
+    return None if plain == "other" else re.sub(r"[^a-z0-9.]+", "-", plain).strip("-.") or "unnamed"
 
 
 def widget(facts: Facts) -> list[dict[str, Any]] | None:

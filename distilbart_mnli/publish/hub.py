@@ -197,16 +197,9 @@ def publish(
 
 def retry_command(output_dir: Path, args: Arguments, target: PublishTarget) -> str:
     """The command line of a publish-only run."""
-    words = [
-        "python",
-        "run_glue.py",
-        "--push_to_hub",
-        "--output_dir",
-        str(output_dir),
-        "--hub_model_id",
-        target.repo_id,
-    ]
-    return shlex.join(words + ["--hub_private_repo"] * bool(args.hub_private_repo))
+    command = ["python", "run_glue.py", "--push_to_hub", "--output_dir", str(output_dir)]
+    private = ["--hub_private_repo"] if args.hub_private_repo else []
+    return shlex.join([*command, "--hub_model_id", target.repo_id, *private])
 
 
 def _first_predictions(
