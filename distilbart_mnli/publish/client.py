@@ -14,7 +14,7 @@ from huggingface_hub import HfApi, constants, get_session, get_token, set_client
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
 from distilbart_mnli.errors import HubError
-from distilbart_mnli.options.read import Arguments
+from distilbart_mnli.options.fields import Arguments
 
 logger = logging.getLogger(__name__)
 

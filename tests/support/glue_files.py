@@ -7,7 +7,7 @@ The texts are learnable from one word; labels go round, so every class is there 
 
 from pathlib import Path
 
-from distilbart_mnli.options.read import Arguments
+from distilbart_mnli.options.fields import Arguments
 
 MNLI_START = (
     "index\tpromptID\tpairID\tgenre\tsentence1_binary_parse\tsentence2_binary_parse\tsentence1_parse\tsentence2_parse"

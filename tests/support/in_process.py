@@ -13,7 +13,8 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from torch import Tensor
 
-from distilbart_mnli.options.read import Arguments, check_together
+from distilbart_mnli.options.fields import Arguments
+from distilbart_mnli.options.rules import check_together
 from distilbart_mnli.train import stages
 from distilbart_mnli.train.loop import Training
 
