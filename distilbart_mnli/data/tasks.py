@@ -52,7 +52,7 @@ class Task:
     metrics: tuple[str, ...] = ("accuracy",)
     """Keys of metrics.METRICS: GLUE's official ones."""
     citation: str = "glue"
-    """Key of card_body.CITATIONS: the work that the data come from."""
+    """The work that the data come from, as model_card.md cites it: "mnli" or "glue"."""
     sentence1: tuple[str, ...] = ("sentence1",)
     """Names the first text's column has in the TSV files and on the Hub."""
     sentence2: tuple[str, ...] = ("sentence2",)
