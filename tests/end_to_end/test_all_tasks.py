@@ -28,8 +28,8 @@ RUN_ALL = """
 import json, sys
 from distilbart_mnli.options.read import parse_arguments
 from distilbart_mnli.errors import run_command
-from distilbart_mnli.train.stages import run
-codes = [run_command(lambda: run(parse_arguments(line))) for line in json.loads(sys.stdin.read())]
+from distilbart_mnli.train.stages import run_stages
+codes = [run_command(lambda: run_stages(parse_arguments(line))) for line in json.loads(sys.stdin.read())]
 print(json.dumps(codes))
 """
 TEST_FILE = {"mnli": "test_matched.tsv", "ax": "diagnostic.tsv"}
