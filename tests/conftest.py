@@ -1,0 +1,24 @@
+"""For every test: no network, no cache of the user's, one thread; and what the second try of `make test` changed."""
+
+import os
+import tempfile
+
+import pytest
+
+# Before anything imports huggingface_hub, datasets or torch, which read these once. The processes that a test starts
+# inherit them. Whoever speaks to the Hub of hub_server.py says so (Hub.environment, publishing.log_in).
+CACHES = tempfile.TemporaryDirectory(prefix="caches-")
+os.environ.update(HF_HUB_OFFLINE="1", HF_HOME=f"{CACHES.name}/hf", XDG_CACHE_HOME=CACHES.name)
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.add_cleanup(CACHES.cleanup)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """With --last-failed: the tests that failed before and passed now."""
+    if config.option.lf:
+        passed = [report.nodeid for report in terminalreporter.getreports("passed")]
+        names = "".join(f"\n  {name}" for name in passed)
+        terminalreporter.write_line(f"{len(passed)} of the tests that failed passed at the second try{names}")
