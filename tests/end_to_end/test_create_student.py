@@ -7,7 +7,8 @@ import pytest
 
 import create_student
 from distilbart_mnli.errors import run_command
-from tests.support.tiny import run, tiny_bart
+from tests.support.launch import run
+from tests.support.tiny import tiny_bart
 
 SCRIPT = "create_student.py"
 

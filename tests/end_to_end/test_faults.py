@@ -22,23 +22,11 @@ from distilbart_mnli.model import encoder_cache_build
 from distilbart_mnli.train import checkpoint_tensors, checkpoints, stages, trackers
 from distilbart_mnli.train import loop as training
 from distilbart_mnli.train.run import Context
-from tests.support.training_runs import (
-    Workshop,
-    command,
-    environment,
-    only_checkpoint,
-    outcome,
-    train_here,
-    weights_of,
-)
+from tests.support.in_process import train_here, weights
+from tests.support.training_runs import Workshop, command, environment, only_checkpoint, outcome
 
 pytestmark = pytest.mark.xdist_group("faults")
 CHANGES = {"eval_steps": 1, "max_steps": 6, "load_best_model_at_end": True, "metric_for_best_model": "accuracy"}
-
-
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory) -> Workshop:
-    return Workshop(tmp_path_factory.mktemp("faults"))
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +38,7 @@ def expected(shop) -> dict:
 
 
 def options_in(shop: Workshop, tmp_path: Path, **changes) -> dict:
-    return {**shop.options("unused", **{**CHANGES, **changes}), "output_dir": str(tmp_path / "out")}
+    return shop.options(tmp_path / "out", **{**CHANGES, **changes})
 
 
 @contextlib.contextmanager
@@ -237,7 +225,7 @@ def test_a_tracker_without_its_folder_changes_nothing(shop, expected, tmp_path):
 def assert_all_finite(folder: Path) -> None:
     for path in folder.rglob("*.safetensors"):
         if path.name != "random_states.safetensors":
-            assert all(bool(torch.isfinite(tensor).all()) for tensor in weights_of(path.parent).values()), path
+            assert all(bool(torch.isfinite(tensor).all()) for tensor in weights(path.parent).values()), path
 
 
 @pytest.mark.parametrize("save_steps", [1, 2])
@@ -291,9 +279,9 @@ def test_a_model_with_a_weight_that_is_not_finite_trains_no_step_further_than_it
     from safetensors.torch import save_file
 
     shutil.copytree(shop.folder / "student", tmp_path / "student")
-    weights = weights_of(tmp_path / "student")
-    weights["model.encoder.layers.0.fc1.bias"][0] = float("nan")  # of the frozen encoder: no update would change it
-    save_file(weights, tmp_path / "student/model.safetensors", metadata={"format": "pt"})
+    tensors = weights(tmp_path / "student")
+    tensors["model.encoder.layers.0.fc1.bias"][0] = float("nan")  # of the frozen encoder: no update would change it
+    save_file(tensors, tmp_path / "student/model.safetensors", metadata={"format": "pt"})
     options = options_in(shop, tmp_path, model_name_or_path=str(tmp_path / "student"))
     code, error = train_here(options)
     assert code == 1 and "the loss at step 1 is nan; there is no checkpoint yet" in error

@@ -15,10 +15,9 @@ from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 from transformers import pipeline
 
-from tests.support.glue_hub_files import write_hub
-from tests.support.hub_server import Hub
-from tests.support.launch import environment, finish, start
-from tests.support.tiny import ROOT, TEACHER_LABELS, run, tiny_bart, tiny_mnli
+from tests.support.glue_files import write_hub
+from tests.support.launch import environment, finish, run, start
+from tests.support.tiny import ROOT, TEACHER_LABELS, tiny_bart, tiny_mnli
 
 pytestmark = pytest.mark.xdist_group("hub")
 TEACHER, STUDENT, FINISHED = "user/tiny-bart-mnli", "user/student-bart-mnli-2-1", "user/distilbart-mnli-2-1"
@@ -37,12 +36,6 @@ import json
 from transformers import pipeline
 print(json.dumps(pipeline("zero-shot-classification", model={FINISHED!r})({TEXT!r}, {TOPICS!r})))
 """
-
-
-@pytest.fixture
-def hub(tmp_path):
-    with Hub(tmp_path / "hub") as hub:
-        yield hub
 
 
 def training(folder: Path, epochs: int = 1) -> list[object]:

@@ -2,10 +2,7 @@
 
 import csv
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import datasets
@@ -16,9 +13,8 @@ import transformers
 from safetensors import safe_open
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, BartForSequenceClassification
 
-import run_glue
-from distilbart_mnli.errors import run_command
-from tests.support.in_process import as_in_a_new_process, results, state
+from tests.support.in_process import glue, results, state
+from tests.support.launch import run
 from tests.support.tiny import GLUE_LABELS, MNLI_COLUMNS, ROOT, TEACHER_LABELS, tiny_bart, tiny_mnli
 
 RESULT_FILES = {
@@ -49,19 +45,11 @@ def place(made, tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(here)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     return here
 
 
 BASE = ["--model_name_or_path", "student", "--task_name", "MNLI", "--data_dir", "data", "--use_cpu", "--disable_tqdm"]
 TRAIN = ["--do_train", "--num_train_epochs", "1", "--per_device_train_batch_size", "8", "--save_strategy", "no"]
-
-
-def glue(*words: object) -> int:
-    """run_glue.py with this command line, in this process; returns its exit code."""
-    with pytest.MonkeyPatch.context() as patch, as_in_a_new_process():
-        patch.setattr(sys, "argv", ["run_glue.py", *map(str, words)])
-        return run_command(run_glue.run_stages)
 
 
 def everything(folder: Path) -> dict[str, bytes | None]:
@@ -209,17 +197,8 @@ def test_the_file_of_2020_runs_on_a_cpu_without_a_network(tmp_path):
     tiny_bart(tmp_path / "student-bart-mnli-12-6")
     tiny_mnli(tmp_path / "glue_data" / "MNLI")
     before = {path.name for path in tmp_path.iterdir()}
-    environment = {"XDG_CACHE_HOME": str(tmp_path / "caches"), "HF_HOME": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(
-        [sys.executable, ROOT / "run_glue.py", ROOT / "args.json"],
-        cwd=tmp_path,
-        env={**os.environ, **environment, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
+    caches = {"XDG_CACHE_HOME": str(tmp_path / "caches"), "HF_HOME": str(tmp_path / "hub")}
+    done = run("run_glue.py", ROOT / "args.json", cwd=tmp_path, env=caches, check=True)
     assert {path.name for path in tmp_path.iterdir()} - before == {"distilbart-mnli-12-6", "caches", "hub"}
     out = tmp_path / "distilbart-mnli-12-6"
     assert {path.name for path in out.iterdir()} == RESULT_FILES | {"checkpoint-2"}

@@ -10,7 +10,7 @@ from distilbart_mnli.errors import InputError
 from distilbart_mnli.processes import lock_output_dir, raise_together, ranks_sharing
 from tests.support.launch import ROOT, environment, finish, start, two_ranks
 
-WORKER = "tests/support/hardware_worker.py"
+WORKER = "tests/support/launch_worker.py"
 
 
 def test_a_failure_on_one_process_ends_all_with_its_code_and_one_message():

@@ -26,7 +26,8 @@ from distilbart_mnli.data.splits import load_evaluation
 from distilbart_mnli.errors import CommandError, InputError
 from distilbart_mnli.model.student import create_student
 from tests.support.finished_run import finished_run
-from tests.support.tiny import run, tiny_bart, tiny_mnli
+from tests.support.launch import run
+from tests.support.tiny import tiny_bart, tiny_mnli
 from tests.unit.compare.test_zero_shot import write_topics
 
 

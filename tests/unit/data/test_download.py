@@ -14,10 +14,10 @@ import pytest
 from distilbart_mnli.data.download import download, select_tasks
 from distilbart_mnli.data.splits import TASKS, get_task, load_evaluation, load_test, load_train
 from distilbart_mnli.errors import HubError, InputError, RunError
-from tests.support.glue_files import LAYOUTS, NLI, ONE_SET_EACH, glue_args
-from tests.support.glue_hub_files import write_hub
+from tests.support.glue_files import LAYOUTS, NLI, ONE_SET_EACH, glue_args, write_hub
 from tests.support.hub_server import FOREVER, Hub
-from tests.support.tiny import ROOT, run
+from tests.support.launch import run
+from tests.support.tiny import ROOT
 
 pytestmark = pytest.mark.xdist_group("download")
 

@@ -5,8 +5,7 @@ import pytest
 
 from distilbart_mnli.data.splits import TASKS, get_task, load_evaluation, load_test, load_train
 from distilbart_mnli.errors import HubError, InputError
-from tests.support.glue_files import ONE_SET_EACH, glue_args
-from tests.support.glue_hub_files import COLUMNS_ON_THE_HUB, write_hub
+from tests.support.glue_files import COLUMNS_ON_THE_HUB, ONE_SET_EACH, glue_args, write_hub
 
 MNLI = TASKS["mnli"]
 

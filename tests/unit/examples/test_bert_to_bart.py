@@ -14,8 +14,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Bert
 
 from distilbart_mnli.errors import run_command
 from examples.mini_reproduction import bert_to_bart
-from tests.support.tiny import tiny_bart, tiny_mnli
-from tests.support.tiny_bert import tiny_bert, tiny_wordpiece
+from tests.support.tiny import tiny_bart, tiny_bert, tiny_mnli, tiny_wordpiece
 
 PAIRS = (["a cat sees the small dog", "the man"], ["the dog eats", "a woman not in the garden"])
 

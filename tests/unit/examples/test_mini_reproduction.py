@@ -17,8 +17,7 @@ from distilbart_mnli.train import stages
 from distilbart_mnli.train.loop import Training
 from examples.mini_reproduction import bert_to_bart, reproduce
 from tests.support.in_process import as_in_a_new_process, results
-from tests.support.tiny import ROOT, tiny_mnli
-from tests.support.tiny_bert import tiny_bert
+from tests.support.tiny import ROOT, tiny_bert, tiny_mnli
 
 
 class Commands:

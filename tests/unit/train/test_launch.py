@@ -14,7 +14,7 @@ from distilbart_mnli.options.read import Arguments
 from distilbart_mnli.train.launch import batch_plan, choose_precision, fell_back_to_cpu, launch_problem, size_problem
 from tests.support.launch import CONFIGS, environment, finish, launch, launcher, start, two_machines
 
-WORKER = "tests/support/hardware_worker.py"
+WORKER = "tests/support/launch_worker.py"
 FILES = sorted(path.name for path in CONFIGS.glob("*.yaml"))
 
 

@@ -1,4 +1,4 @@
-"""What test_hardware.py and test_processes.py run in processes of their own: TASK [FOLDER] [OPTIONS as JSON].
+"""What test_launchers.py and test_processes.py run in processes of their own: TASK [FOLDER] [OPTIONS as JSON].
 
 Every task prints one JSON line that starts with RESULT, or ends as run_command says.
 """
