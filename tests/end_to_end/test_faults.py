@@ -63,44 +63,44 @@ def fails_from(call: int, size: int, function):
     return wrapped
 
 
-# What is written, by which function, its call that finds the disk full, the bytes that still fit, and the message.
+# What is written, by which function, its call that finds the disk full, the bytes that still fit, what the line names.
 FULL = {
-    "a checkpoint's weights": (Context, "save_model", 4, 50_000, "checkpoint-4 could not be written"),
-    "a checkpoint's tokenizer": (Context, "save_model", 4, 5_000, "checkpoint-4 could not be written"),
-    "a checkpoint's moments": (checkpoint_tensors, "save_optimizer", 4, 5_000, "checkpoint-4 could not be written"),
+    "a checkpoint's weights": (Context, "save_model", 4, 50_000, "checkpoint-4"),
+    "a checkpoint's tokenizer": (Context, "save_model", 4, 5_000, "checkpoint-4"),
+    "a checkpoint's moments": (checkpoint_tensors, "save_optimizer", 4, 5_000, "checkpoint-4"),
     "a checkpoint's generators": (
         checkpoint_tensors,
         "save_random_states",
         4,
         100,
-        "checkpoint-4 could not be written",
+        "checkpoint-4",
     ),
-    "a checkpoint's state": (Context, "write_trainer_state", 4, 1_000, "checkpoint-4 could not be written"),
-    "the final model": (stages, "save_final_model", 1, 50_000, "the model could not be written"),
-    "the training's results": (stages, "merge_results", 1, 10, "all_results.json could not be written"),
-    "the evaluation's results": (stages, "write_evaluation", 1, 10, "eval_results_mnli.txt could not be written"),
-    "the predictions": (stages, "write_evaluation", 1, 300, "eval_predictions_mnli.tsv could not be written"),
-    "the curves": (stages, "write_card", 1, 10, "training_curves.png could not be written"),
-    "the model card": (ModelCard, "save", 1, 10, "README.md could not be written"),
-    "the tokens": (Context, "tokenize", 1, 500, "the tokens of mnli could not be kept"),
-    "an encoder cache": (encoder_cache_build, "_lay_out", 1, 10_000, "while reserving"),
+    "a checkpoint's state": (Context, "write_trainer_state", 4, 1_000, "checkpoint-4"),
+    "the final model": (stages, "save_final_model", 1, 50_000, "the model"),
+    "the training's results": (stages, "merge_results", 1, 10, "all_results.json"),
+    "the evaluation's results": (stages, "write_evaluation", 1, 10, "eval_results_mnli.txt"),
+    "the predictions": (stages, "write_evaluation", 1, 300, "eval_predictions_mnli.tsv"),
+    "the curves": (stages, "write_card", 1, 10, "training_curves.png"),
+    "the model card": (ModelCard, "save", 1, 10, "README.md"),
+    "the tokens": (Context, "tokenize", 1, 500, "the tokens of mnli"),
+    "an encoder cache": (encoder_cache_build, "_lay_out", 1, 10_000, "encoder cache"),
 }
 
 
 @pytest.mark.parametrize("what", FULL)
 def test_a_full_disk_ends_the_run_in_one_line_and_resuming_ends_it_well(shop, expected, tmp_path, monkeypatch, what):
-    owner, name, call, size, message = FULL[what]
+    owner, name, call, size, named = FULL[what]
     options = options_in(shop, tmp_path)
     if what == "an encoder cache":
         options["encoder_cache_dir"] = str(tmp_path / "cache")
     with monkeypatch.context() as patch:
         patch.setattr(owner, name, fails_from(call, size, getattr(owner, name)))
         code, error = train_here(options, card=True)
-    assert code == 1 and message in error and re.search(r"File too large|No space left", error), error
+    assert code == 1 and named in error and re.search(r"File too large|No space left", error), error
     out = Path(options["output_dir"])
     assert not list(out.glob(checkpoints.TEMPORARY + "*"))
     if call == 4:
-        assert f"{out / 'checkpoint-3'} is whole" in error
+        assert str(out / "checkpoint-3") in error  # to go on from
         assert [path.name for path in checkpoints.checkpoints_in(out)] == [f"checkpoint-{step}" for step in (1, 2, 3)]
     for path in checkpoints.checkpoints_in(out):
         checkpoints.read_state(path)
@@ -151,8 +151,8 @@ def test_a_disk_that_is_really_full_leaves_the_last_checkpoint_whole(shop, tmp_p
     )
     assert done.stdout.split() == ["checkpoint-1", "checkpoint-2", "exit", "code", "1"], done.stdout + done.stderr
     last = done.stderr.splitlines()[-1]
-    assert last.startswith(f"error: checkpoint-3 could not be written to {tmp_path / 'out'}: ")
-    assert "No space left on device" in last and f"{tmp_path / 'out/checkpoint-2'} is whole" in last
+    assert last.startswith("error: checkpoint-3 ") and "No space left on device" in last
+    assert str(tmp_path / "out/checkpoint-2") in last  # to go on from
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -174,7 +174,7 @@ def test_a_read_only_disk_is_refused(shop, tmp_path):
         (tmp_path / "said").write_text(error)
         os._exit(code)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    assert code == 2 and (tmp_path / "said").read_text().endswith(f"{tmp_path / 'out'} is not writable")
+    assert code == 2 and (tmp_path / "said").read_text().startswith(f"output_dir {tmp_path / 'out'}")
 
 
 @pytest.mark.parametrize("where", ["file", "file/below/it", "n" * 300])
@@ -234,10 +234,9 @@ def test_an_exploding_loss_ends_the_run_and_no_checkpoint_holds_it(shop, tmp_pat
     options = options_in(shop, tmp_path, **changes, load_best_model_at_end=False)
     code, error = train_here(options)
     assert code == 1, error
-    assert re.search(r"the loss at step \d+ is (nan|inf)|not finite", error), error
+    assert re.search(r"step \d+ is (nan|inf)|not finite", error), error
     left = checkpoints.checkpoints_in(tmp_path / "out")
-    said = f"the last good checkpoint is {left[-1]}" if left else "there is no checkpoint yet"
-    assert said in error
+    assert (str(left[-1]) if left else "no checkpoint") in error
     assert_all_finite(tmp_path)
     assert not (tmp_path / "out/model.safetensors").exists()
 
@@ -254,8 +253,7 @@ def test_a_loss_that_is_not_finite_names_its_step_and_the_last_good_checkpoint(s
     monkeypatch.setattr(training, "row_losses", poisoned)
     code, error = train_here(options_in(shop, tmp_path, save_steps=4, logging_steps=6, eval_steps=4))
     assert code == 1
-    assert error.startswith("the loss at step 5 is nan; the last good checkpoint is ")
-    assert f"{tmp_path / 'out/checkpoint-4'};" in error
+    assert "step 5 is nan" in error and f"{tmp_path / 'out/checkpoint-4'};" in error
     assert_all_finite(tmp_path)
 
 
@@ -284,7 +282,7 @@ def test_a_model_with_a_weight_that_is_not_finite_trains_no_step_further_than_it
     save_file(tensors, tmp_path / "student/model.safetensors", metadata={"format": "pt"})
     options = options_in(shop, tmp_path, model_name_or_path=str(tmp_path / "student"))
     code, error = train_here(options)
-    assert code == 1 and "the loss at step 1 is nan; there is no checkpoint yet" in error
+    assert code == 1 and "step 1 is nan" in error and "no checkpoint" in error
     assert not checkpoints.checkpoints_in(tmp_path / "out")
 
 
@@ -303,11 +301,9 @@ def test_no_memory_in_a_batch_names_its_shape_and_what_to_lower(shop, tmp_path, 
     monkeypatch.setattr(training, "row_losses", greedy)
     code, error = train_here(options_in(shop, tmp_path))
     assert code == 1
-    assert re.match(r"out of memory in a batch of 4 x \d+ tokens at step 4: lower per_device_train_batch_size", error)
-    assert (
-        "gradient_checkpointing" in error and f"the last good checkpoint is {tmp_path / 'out/checkpoint-3'}" in error
-    )
-    assert "\n" not in error
+    assert re.match(r"out of memory in a batch of 4 x \d+ tokens at step 4", error) and "\n" not in error
+    named = ("per_device_train_batch_size", "gradient_checkpointing", str(tmp_path / "out/checkpoint-3"))
+    assert all(subject in error for subject in named)
 
 
 @pytest.mark.parametrize("kind", ["torch", "numpy"])

@@ -5,6 +5,7 @@ the gradients' norms, the metrics and the predictions are those of one process, 
 """
 
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -176,7 +177,7 @@ def test_a_second_run_in_the_same_output_dir_is_refused(tmp_path):
     with lock_output_dir(output, True):
         done = run("run_glue.py", args, "--overwrite_output_dir")
         assert done.returncode == 2
-        assert "is writing to this output_dir" in done.stderr
+        assert f"process {os.getpid()} " in done.stderr
         assert [path.name for path in output.iterdir()] == [".lock"]
 
 
@@ -196,5 +197,5 @@ def test_a_launch_that_is_not_what_was_expected_touches_nothing(tmp_path):
     args, output = machine(tmp_path)
     done = finish(start([sys.executable, RUN_GLUE, args, "--expected_num_processes", 2], environment()))[0]
     assert done.returncode == 2
-    assert "error: expected_num_processes is 2, but this run has 1 process" in done.stdout
+    assert "error: expected_num_processes is 2" in done.stdout
     assert not output.exists()
