@@ -35,9 +35,10 @@ from distilbart_mnli.model import encoder_cache_build
 from distilbart_mnli.model.bart import ShortCutBart, freeze
 from distilbart_mnli.model.pretrained import Loaded
 from distilbart_mnli.options.read import Arguments
+from distilbart_mnli.train.device import device_for
 from distilbart_mnli.train.launch import batch_plan, make_accelerator
 from distilbart_mnli.train.loop import Training
-from distilbart_mnli.train.run import Context
+from distilbart_mnli.train.run import Run
 from distilbart_mnli.train.trackers import Trackers
 
 SIZES = {
@@ -196,9 +197,9 @@ class Slice(Training):
 
     def reader(self) -> "Reader":
         """What `_epoch` makes its batches from."""
-        pad, padding = self.model.config.pad_token_id, self.context.padding
-        collate = Collator(self.split, pad, padding, self.states, pin=self.context.pin)
-        return Reader(collate, self.plan.per_device, self.args.dataloader_num_workers)
+        run = self.run
+        collate = Collator(self.split, run.model.config.pad_token_id, run.padding, self.states, run.device.is_cuda)
+        return Reader(collate, run.plan.per_device, self.args.dataloader_num_workers)
 
     def pass_over(self, order: list[np.ndarray]) -> None:
         """These optimizer steps, and the look at their losses that a logging step takes."""
@@ -207,12 +208,12 @@ class Slice(Training):
             for step, count in zip(order, counts, strict=True):
                 self._step(self._timed(stream, count), len(step))
         self._flush_losses()
-        self.progress.window.clear()
-        self.progress.seconds += time.monotonic() - started
+        self.state.progress.window.clear()
+        self.state.progress.seconds += time.monotonic() - started
 
     def data_time_share(self) -> float:
         """Share of the time in `pass_over` that the loop waited for batches."""
-        return self.progress.data_seconds / self.progress.seconds
+        return self.state.progress.data_seconds / self.state.progress.seconds
 
 
 @dataclass(frozen=True)
@@ -235,7 +236,7 @@ class Reader:
 
 
 def make_training(recipe: Recipe, split: TokenizedSplit) -> Slice:
-    """Arguments, Context and Training as run_glue.py makes them."""
+    """Arguments, Run and Training as run_glue.py makes them."""
     args = Arguments(
         do_train=True,
         output_dir=str(recipe.folder / "output"),
@@ -263,9 +264,10 @@ def make_training(recipe: Recipe, split: TokenizedSplit) -> Slice:
     # Only its digest is asked for: the rows are made of ids.
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel({"<unk>": 0}, unk_token="<unk>")))
     loaded = Loaded(model, tokenizer, np.arange(3), "random weights", {})
-    context = Context(args, accelerator, batch_plan(args, 1), TASKS["mnli"], loaded, Path(args.output_dir or "."))
-    training = Slice(context, split, Trackers([], "", context.output_dir, {}, False))
-    training.prepare()
+    output_dir, device = Path(args.output_dir or "."), device_for(accelerator)
+    run = Run(args, accelerator, device, batch_plan(args, 1), TASKS["mnli"], loaded, output_dir)
+    training = Slice(run, split, [], Trackers([], "", output_dir, {}, False))
+    training.prepare(model_digest="")
     return training
 
 
@@ -293,10 +295,10 @@ class Ours(Variant):
         self.split = rows_of(split, np.concatenate(chosen))
         self.order = list(np.arange(self.examples).reshape(len(chosen), -1))
         self.training = make_training(recipe, self.split)
-        assert self.training.context.padding == padding
+        assert self.training.run.padding == padding
         if name == "c":
             batches = encoder_cache_build.encoder_batches(
-                self.split.lengths, encoder_cache_build.BATCH_TOKENS[self.training.model.device.type]
+                self.split.lengths, encoder_cache_build.BATCH_TOKENS[self.training.run.model.device.type]
             )
             encoded = [(len(rows), int(self.split.lengths[rows].max())) for rows in batches]
             self.executed += arithmetic.encoder(recipe.config, encoded)
@@ -308,10 +310,10 @@ class Ours(Variant):
 
     def encode(self) -> None:
         """As in an epoch that finds no cache."""
-        context, folder = self.training.context, self.recipe.folder / "built"
+        run, folder = self.training.run, self.recipe.folder / "built"
         shutil.rmtree(folder, ignore_errors=True)
         self.training.states = encoder_cache_build.build_cache(
-            context.model, self.split, folder, context.compute_dtype, context.accelerator.autocast
+            run.model, self.split, folder, run.compute_dtype, run.accelerator.autocast
         )
 
 

@@ -1,13 +1,17 @@
-"""What all commands of the repository share: one-line mistakes, near names, log lines."""
+"""What all commands of the repository share: one-line mistakes, near names, log lines, how they were started."""
 
 import argparse
 import difflib
 import logging
+import os
+import shlex
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import NoReturn
 
 from distilbart_mnli.errors import InputError
+from distilbart_mnli.public_text import without_token_option
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -40,6 +44,26 @@ def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
     """ "; did you mean NAME?" with the nearest of the known names, or "" where none is near."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
     return f"; did you mean {near[0]}?" if near else ""
+
+
+def this_command() -> str:
+    """How this process was started, as a shell reads it, with the launcher's usual command in front.
+
+    Without a token: this is printed, and written to files.
+    """
+    launched = "LOCAL_RANK" in os.environ or "ACCELERATE_MIXED_PRECISION" in os.environ
+    words = [Path(sys.argv[0]).name, *without_token_option(sys.argv[1:])]
+    return ("accelerate launch " if launched else "python ") + shlex.join(words)
+
+
+def resume_command() -> str:
+    """The command that goes on from the newest checkpoint of this one, as a shell reads it."""
+    words = shlex.split(this_command())
+    if "--resume_from_checkpoint" in words:
+        at = words.index("--resume_from_checkpoint")
+        has_value = at + 1 < len(words) and not words[at + 1].startswith("--")
+        del words[at : at + 1 + has_value]
+    return shlex.join([*words, "--resume_from_checkpoint", "true"])
 
 
 def set_up_logging(is_main: bool = True, format: str = "%(asctime)s %(levelname)s %(message)s") -> None:

@@ -12,19 +12,17 @@ import contextlib
 import ctypes
 import logging
 import os
-import pickle
 import signal
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
 from accelerate import PartialState
-from accelerate.utils import DistributedType
 
 from distilbart_mnli.errors import CommandError, InputError, RunError
 from distilbart_mnli.files import FileLock, LocksNotSupported, lock_file, lock_holder
@@ -69,6 +67,8 @@ def lock_output_dir(output_dir: str | Path, is_main: bool) -> FileLock:
 # Agreement among processes, without the device
 
 _groups: dict[str, dist.ProcessGroup] = {}
+exchange: Callable[[object], list] | None = None
+"""How values travel among processes that have no group of torch's; set by who knows one (train/device.py)."""
 
 
 def cpu_group() -> dist.ProcessGroup | None:
@@ -108,9 +108,7 @@ def gather_objects(value: object) -> list:
     """Every process's value, in the order of ranks, on every process. All processes must call it."""
     group = cpu_group()
     if group is None:
-        if PartialState().distributed_type == DistributedType.XLA and PartialState().num_processes > 1:
-            return _gather_on_xla(value)
-        return [value]
+        return [value] if exchange is None else exchange(value)
     values: list = [None] * dist.get_world_size()
     with _peers_alive():
         dist.all_gather_object(values, value, group=group)
@@ -197,14 +195,6 @@ def _peers_alive() -> Iterator[None]:
         raise RunError(
             f"another process of this run is gone ({error}); what ended it is in its own output, or it was killed"
         ) from error
-
-
-def _gather_on_xla(value: object) -> list:
-    import torch_xla.core.xla_model as xm
-
-    # XLA's processes have no torch process group; its rendezvous carries bytes. Pickled, as in torch's own
-    # all_gather_object: random states and moments are tensors, and the bytes come from this run's processes alone.
-    return [pickle.loads(found) for found in xm.rendezvous("gather_objects", pickle.dumps(value))]
 
 
 def warn_once(message: str) -> None:

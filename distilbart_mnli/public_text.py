@@ -3,10 +3,8 @@ token is in it.
 """
 
 import itertools
-import os
 import re
 import shlex
-import sys
 from pathlib import Path
 
 _START = r"(?:file:/+|~[\w.-]*[\\/]|[A-Za-z]:[\\/]|\\\\|\.{0,2}/(?!/))"
@@ -52,16 +50,6 @@ def without_token_option(words: list[str]) -> list[str]:
 def last_part(path: str) -> str:
     """Base name of a path of any system; "." of a root."""
     return re.split(r"[\\/]", path.rstrip("\\/"))[-1] or "."
-
-
-def command_line() -> str:
-    """How this process was started, as a shell reads it, with the launcher's usual command in front.
-
-    Without a token: this is printed, and written to files.
-    """
-    launched = "LOCAL_RANK" in os.environ or "ACCELERATE_MIXED_PRECISION" in os.environ
-    words = [Path(sys.argv[0]).name, *without_token_option(sys.argv[1:])]
-    return ("accelerate launch " if launched else "python ") + shlex.join(words)
 
 
 def shown_path(text: str) -> str:

@@ -12,6 +12,7 @@ import torch
 import transformers
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from distilbart_mnli.command_line import this_command
 from distilbart_mnli.compare.candidates import Candidate, evaluate_candidates, load_candidates
 from distilbart_mnli.compare.sheet import Sheet, terminal_tables, write_sheet
 from distilbart_mnli.compare.speed import Subject, measure_speed, peak_memory
@@ -21,7 +22,7 @@ from distilbart_mnli.errors import CommandError, InputError, RunError
 from distilbart_mnli.files import whole_file
 from distilbart_mnli.model.bart import to_stock
 from distilbart_mnli.options.read import Arguments
-from distilbart_mnli.public_text import command_line, public_command, without_paths
+from distilbart_mnli.public_text import public_command, without_paths
 from distilbart_mnli.publish.card import write_model_card
 from distilbart_mnli.train.stages import set_up_logging
 
@@ -176,7 +177,7 @@ def _conditions(options: SheetOptions, devices: list[str], splits: list[Split]) 
         "hypothesis_template": None if options.zero_shot is None else options.hypothesis_template,
         "dtype": dtype,
         "versions": f"torch {torch.__version__}, transformers {transformers.__version__}",
-        "command": public_command(command_line()),
+        "command": public_command(this_command()),
     }
 
 

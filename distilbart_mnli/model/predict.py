@@ -7,7 +7,8 @@ computed: anything but once stops the run. No metric is computed on a part of th
 to drop later.
 """
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,11 @@ from tqdm import tqdm
 
 from distilbart_mnli.data.batches import Collator, MicroBatch, prefetch
 from distilbart_mnli.data.metrics import compute_metrics
-from distilbart_mnli.data.splits import Task
+from distilbart_mnli.data.tasks import Task
 from distilbart_mnli.errors import RunError
 from distilbart_mnli.model.bart import ShortCutBart
+
+FORWARD_INPUTS = ("input_ids", "attention_mask", "encoder_hidden_states")
 
 
 @dataclass(frozen=True)
@@ -32,54 +35,36 @@ class Processes:
     reduce_sum: Callable[[torch.Tensor], torch.Tensor] = lambda tensor: tensor
 
 
-def predict_logits(
-    model: ShortCutBart,
-    collate: Collator,
-    batch_size: int,
-    processes: Processes | None = None,
-    autocast: Callable[[], Any] = torch.no_grad,
-    workers: int = 1,
-    progress: bool = False,
-    fill: bool = False,
-    mark_step: Callable[[], None] = lambda: None,
-) -> np.ndarray:
-    """Logits float32 [rows, num_labels], in the order of the rows.
+@dataclass(frozen=True, kw_only=True)
+class Inference:
+    """How logits are computed in a run: the same for all its sets."""
 
-    Args:
-        collate: the set, and how it is padded (batching.Collator).
-        batch_size: rows in one forward pass of one process.
-        fill: every batch has exactly `batch_size` rows (XLA: one shape).
-        mark_step: called after every batch (XLA: run it).
+    batch_size: int
+    """Rows in one forward pass of one process."""
+    processes: Processes = Processes()
+    autocast: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext
+    """The precision: `Accelerator.autocast`."""
+    workers: int = 1
+    """Threads that make batches ahead (batches.prefetch)."""
+    static_shapes: bool = False
+    """Every batch has exactly `batch_size` rows: where every shape is a compilation."""
+    mark_step: Callable[[], None] = lambda: None
+    """Called after every batch: where operations are only recorded (train/device.py)."""
+    progress: bool = False
+
+
+def predict_logits(model: ShortCutBart, collate: Collator, inference: Inference) -> np.ndarray:
+    """Logits float32 [rows, num_labels] of the collator's set, in the order of its rows.
 
     Raises:
         RunError: a row was not computed exactly once.
     """
-    processes = processes or Processes()
-    split = collate.split
-    order = np.argsort(split.lengths, kind="stable")
-    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    split, processes = collate.split, inference.processes
+    batches = batches_in_length_order(split.lengths, inference.batch_size)
     mine = batches[processes.index :: processes.count]
-
-    def filled(rows: np.ndarray) -> MicroBatch:
-        missing = batch_size - len(rows) if fill else 0
-        return MicroBatch(
-            np.concatenate([rows, np.full(missing, rows[0])]),
-            np.concatenate([np.ones(len(rows), np.float32), np.zeros(missing, np.float32)]),
-        )
-
-    device = model.device
-    outputs: list[torch.Tensor] = []
     was_training = model.training
     model.eval()
-    bar = tqdm(total=len(batches), desc=f"Evaluating {split.name}", unit="batch", leave=False, disable=not progress)
-    with torch.no_grad(), bar:
-        stream = prefetch(collate, [filled(rows) for rows in mine], workers)
-        for batch in stream:
-            inputs = {name: batch[name].to(device, non_blocking=True) for name in batch if name in FORWARD_INPUTS}
-            with autocast():
-                outputs.append(model(**inputs).float())
-            mark_step()
-            bar.update(processes.count)
+    outputs = _outputs(model, collate, mine, inference, len(batches))
     model.train(was_training)
     logits = torch.zeros(len(split), model.config.num_labels)
     counts = torch.zeros(len(split), dtype=torch.int32)
@@ -94,7 +79,32 @@ def predict_logits(
     return logits.numpy()
 
 
-FORWARD_INPUTS = ("input_ids", "attention_mask", "encoder_hidden_states")
+def batches_in_length_order(lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:
+    """Rows int64 of every batch, the shortest first; a function of the lengths alone."""
+    order = np.argsort(lengths, kind="stable")
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+
+
+def _outputs(
+    model: ShortCutBart, collate: Collator, batches: list[np.ndarray], inference: Inference, total: int
+) -> list[torch.Tensor]:
+    """Logits of this process's batches, on the device; nothing waits for them."""
+
+    def filled(rows: np.ndarray) -> MicroBatch:
+        missing = inference.batch_size - len(rows) if inference.static_shapes else 0
+        weights = np.concatenate([np.ones(len(rows), np.float32), np.zeros(missing, np.float32)])
+        return MicroBatch(np.concatenate([rows, np.full(missing, rows[0])]), weights)
+
+    name, outputs = collate.split.name, []
+    bar = tqdm(total=total, desc=f"Evaluating {name}", unit="batch", leave=False, disable=not inference.progress)
+    with torch.no_grad(), bar:
+        for batch in prefetch(collate, [filled(rows) for rows in batches], inference.workers):
+            inputs = {key: batch[key].to(model.device, non_blocking=True) for key in FORWARD_INPUTS if key in batch}
+            with inference.autocast():
+                outputs.append(model(**inputs).float())
+            inference.mark_step()
+            bar.update(inference.processes.count)
+    return outputs
 
 
 def mean_loss(logits: np.ndarray, labels: np.ndarray, is_regression: bool) -> float:
@@ -136,22 +146,28 @@ def evaluate_logits(
 
 
 def write_predictions(
-    path: Path, logits: np.ndarray, model_labels: np.ndarray | None, predictions: np.ndarray, names: dict[str, Any]
+    path: Path,
+    logits: np.ndarray,
+    model_labels: np.ndarray | None,
+    predictions: np.ndarray,
+    id2label: dict[int, str],
+    task: Task,
 ) -> None:
     """`eval_predictions_*.tsv`: index, label, prediction (by name) and one logit column a model label, in its order.
 
     Args:
-        names: {"model": id2label of the model, "task": the task's label names, () for regression}.
+        model_labels: the rows' labels as the model's ids (values for regression).
+        predictions: in the task's terms (to_task_predictions).
+        id2label: of the model.
     """
-    id2label, task_labels = names["model"], names["task"]
-    head = ["index", "label", "prediction", *(f"logit_{id2label[i]}" for i in range(logits.shape[1]))]
-    lines = ["\t".join(head)]
-    for index, (row, predicted) in enumerate(zip(logits, predictions, strict=True)):
-        if task_labels:
-            label = "" if model_labels is None else id2label[int(model_labels[index])]
-            shown = task_labels[int(predicted)]
-        else:
-            label = "" if model_labels is None else f"{model_labels[index]:.9g}"
-            shown = f"{predicted:.9g}"
-        lines.append("\t".join([str(index), str(label), shown, *(f"{value:.9g}" for value in row)]))
+
+    def written(value: Any, names: Mapping[int, str] | Sequence[str]) -> str:
+        return f"{value:.9g}" if task.is_regression else str(names[int(value)])
+
+    columns = ["index", "label", "prediction", *(f"logit_{id2label[i]}" for i in range(logits.shape[1]))]
+    lines = ["\t".join(columns)]
+    for index, (row, prediction) in enumerate(zip(logits, predictions, strict=True)):
+        label = "" if model_labels is None else written(model_labels[index], id2label)
+        prediction = written(prediction, task.label_names)
+        lines.append("\t".join([str(index), label, prediction, *(f"{value:.9g}" for value in row)]))
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")

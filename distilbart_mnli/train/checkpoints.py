@@ -25,12 +25,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from safetensors import SafetensorError
 
-from distilbart_mnli.data.batches import digest_of
 from distilbart_mnli.errors import InputError, RunError
-from distilbart_mnli.files import TEMPORARY, sync
+from distilbart_mnli.files import TEMPORARY, whole_folder
 
 logger = logging.getLogger(__name__)
 
@@ -48,8 +46,8 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_whole(final: Path, write: Callable[[Path], None], what: str, safe: str) -> None:
-    """Let `write` fill a temporary neighbour of `final`, then put it in place of whatever is there.
+def write_checkpoint(final: Path, write: Callable[[Path], None], what: str, safe: str) -> None:
+    """Let `write` fill a temporary neighbour of `final`, add the manifest, put it in place of whatever is there.
 
     Args:
         what: for messages: "checkpoint-300".
@@ -58,37 +56,27 @@ def write_whole(final: Path, write: Callable[[Path], None], what: str, safe: str
     Raises:
         RunError: no space left, or another error of the disk; the temporary folder is gone then.
     """
-    temporary = final.with_name(TEMPORARY + final.name)
-    shutil.rmtree(temporary, ignore_errors=True)
     try:
-        temporary.mkdir(parents=True)
-        write(temporary)
-        files = sorted(path for path in temporary.rglob("*") if path.is_file())
-        sums = {
-            str(path.relative_to(temporary)): {"bytes": path.stat().st_size, "sha256": _sha256(path)} for path in files
-        }
-        (temporary / MANIFEST).write_text(json.dumps(sums, indent=1), encoding="utf-8")
-        for path in [*files, temporary / MANIFEST]:
-            sync(path)
-        sync(temporary)
-        if final.exists():
-            # A folder cannot be renamed over another one: move the old one aside first. Killed in between, neither
-            # name is there and the checkpoint before this one counts.
-            aside = final.with_name(TEMPORARY + "old-" + final.name)
-            shutil.rmtree(aside, ignore_errors=True)
-            final.rename(aside)
-            temporary.rename(final)
-            shutil.rmtree(aside)
-        else:
-            temporary.rename(final)
-        sync(final.parent)
+        with whole_folder(final) as folder:
+            write(folder)
+            files = sorted(path for path in folder.rglob("*") if path.is_file())
+            sums = {
+                str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+                for path in files
+            }
+            (folder / MANIFEST).write_text(json.dumps(sums, indent=1), encoding="utf-8")
     except Exception as error:
-        shutil.rmtree(temporary, ignore_errors=True)
         # tokenizers reports the disk's errors with a bare Exception: "No space left on device (os error 28)".
         if not isinstance(error, OSError | SafetensorError) and "(os error " not in str(error):
             raise
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise RunError(f"{what} could not be written to {final.parent}: {reason}; {safe}") from None
+
+
+def whole_before(output_dir: Path) -> str:
+    """For messages: what the run can go on from."""
+    found = checkpoints_in(output_dir)
+    return f"the last good checkpoint is {found[-1]}" if found else "there is no checkpoint yet"
 
 
 def remove_leftovers(output_dir: Path) -> None:
@@ -207,7 +195,7 @@ def bring_best(checkpoint: Path, output_dir: Path, state: dict[str, Any]) -> Non
     def write(folder: Path) -> None:
         shutil.copytree(checkpoint.parent / best, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST))
 
-    write_whole(output_dir / best, write, f"a copy of {best}", f"{checkpoint} is whole")
+    write_checkpoint(output_dir / best, write, f"a copy of {best}", f"{checkpoint} is whole")
 
 
 def rotate(output_dir: Path, keep_last: int | None, keep: Iterable[Path], foreign_run: str | None = None) -> None:
@@ -254,35 +242,3 @@ def _age(checkpoint: Path) -> tuple[float, int]:
     match = NAME.fullmatch(checkpoint.name)
     started = _resume_of(checkpoint).get("run_started", math.inf)  # damaged: reported first, then passed over
     return (started if isinstance(started, int | float) else math.inf, int(match[1]) if match else 0)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# The recipe
-
-
-def recipe_difference(saved: dict[str, Any], current: dict[str, Any]) -> str | None:
-    """What differs between the recipe of a checkpoint and this run's, as "name: then -> now, ..."; None if nothing."""
-    different = []
-    for name in sorted({*saved, *current}):
-        then, now = saved.get(name), current.get(name)
-        if then != now:
-            shown = [value[:12] if isinstance(value, str) and len(value) == 64 else value for value in (then, now)]
-            different.append(f"{name}: {json.dumps(shown[0])} -> {json.dumps(shown[1])}")
-    return ", ".join(different) or None
-
-
-def text_digest(digest: str, labels: np.ndarray | None) -> str:
-    """Digest of a set as training sees it: its tokens and its labels."""
-    return digest_of(digest, "" if labels is None else labels)
-
-
-def plain_state(state: dict[str, Any]) -> dict[str, Any]:
-    """The part of a scheduler's state that JSON can hold; the rest are functions, which get_scheduler makes again."""
-    plain: dict[str, Any] = {}
-    for key, value in state.items():
-        try:
-            plain[key] = json.loads(json.dumps(value))
-        except TypeError:
-            continue
-    plain.pop("lr_lambdas", None)
-    return plain

@@ -1,103 +1,229 @@
-"""XLA (TPU): what differs from a CPU or a GPU, in one place. torch_xla is imported only where it is.
+"""What a run computes on: a CPU, a GPU, or XLA (TPU). All that differs between them is said here, in one object.
 
-An operation on an XLA tensor computes nothing: it is recorded. `sync` compiles what was recorded into one program and
-starts it without waiting. A program whose operations and shapes were seen before is taken from a cache; any other is
-compiled, which takes seconds on a CPU and minutes on a TPU. So the same few programs have to come again and again:
+    device = device_for(accelerator)        # Device, or XLADevice
+    device.place(model); device.mark_step(); device.random_state()
 
-- Batches are full and come in a few lengths (batching.XLA_BUCKETS), in training and in evaluation.
-- One program a micro-batch (`sync` after each), or there would be one for every sequence of lengths in a step.
+An operation on an XLA tensor computes nothing: it is recorded. `mark_step` compiles what was recorded into one program
+and starts it without waiting. A program whose operations and shapes were seen before is taken from a cache; any other
+is compiled, which takes seconds on a CPU and minutes on a TPU. So the same few programs have to come again and again:
+
+- Batches are full and come in a few lengths (batches.XLA_BUCKETS), in training and in evaluation.
+- One program a micro-batch (`mark_step` after each), or there would be one for every sequence of lengths in a step.
 - Gradients start as zeros and are set back to zeros: the first micro-batch of a step adds to them as the others do.
 - No value is looked at between logging steps. transformers looks at every attention mask, to leave out those that mask
-  nothing; `use_static_masks` keeps them all.
+  nothing; XLADevice keeps them all.
 - What is read, is read tensor by tensor (`to_host`): stacked first, every number of tensors would be a program.
 
 So a training has one program for each length, one for the optimizer's step (its first one, and a learning rate of
 exactly 0 or 1, are programs of their own), one for each length in evaluation, and a few small ones: for each length
-and number of steps the same. tests/xla counts them.
+and number of steps the same. tests/xla counts them. torch_xla is imported only where it is.
 """
 
+import os
+import pickle
 from typing import Any
 
 import torch
-from accelerate.utils import is_torch_xla_available
+from accelerate import Accelerator
+from accelerate.utils import DistributedType, is_torch_xla_available
 from torch import nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from distilbart_mnli import processes
+from distilbart_mnli.data.batches import XLA_BUCKETS
+from distilbart_mnli.processes import warn_once
+
 STATIC_ATTENTION = "sdpa_with_every_mask"
 
-
-def is_xla(device: torch.device) -> bool:
-    return device.type == "xla"
-
-
-def hardware(device: torch.device) -> str:
-    """What is behind an XLA device: "TPU", "CPU", ..."""
-    import torch_xla.core.xla_model as xm
-
-    return xm.xla_device_hw(device)
+FLOAT32_ONLY = {
+    "mps": "Apple's GPU: this run computes in float32",
+    # accelerate's bf16 there is XLA_USE_BF16, which made the weights bf16 too and is to go away in torch_xla 2.8.
+    "xla": "XLA: this run computes in float32 (a TPU multiplies in bf16 by itself)",
+}
+"""Types of devices without autocast, and what to say of it."""
 
 
-def sync() -> None:
-    """Compile what was recorded since the last call (or take it from the cache) and start it; does not wait."""
-    import torch_xla
+class Device:
+    """A CPU or a GPU."""
 
-    torch_xla.sync()
+    static_shapes = False
+    """Whether every batch must have the same number of rows, and gradients keep their memory."""
+    buckets: tuple[int, ...] = ()
+    """The only padded lengths; empty: any."""
+    no_encoder_cache: str | None = None
+    """Why there is no encoder cache here."""
+    agree_steps = 1
+    """In every which step the processes ask each other whether one was signalled."""
+    every_rank_loads = False
+    """Whether every process reads a checkpoint's weights; else the first one's travel when the model is wrapped."""
+
+    def __init__(self, torch_device: torch.device):
+        self.torch_device = torch_device
+
+    @property
+    def is_cuda(self) -> bool:
+        return self.torch_device.type == "cuda"
+
+    def __str__(self) -> str:
+        """ "cuda:0 (NVIDIA H100, 79 GiB)", "cpu (2 threads a process, 2 cores)"."""
+        if self.is_cuda:
+            found = torch.cuda.get_device_properties(self.torch_device)
+            return f"{self.torch_device} ({found.name}, {found.total_memory / 2**30:.0f} GiB)"
+        if self.torch_device.type == "cpu":
+            cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+            return f"cpu ({counted(torch.get_num_threads(), 'thread')} a process, {counted(cores, 'core')})"
+        return str(self.torch_device)
+
+    def place(self, model: PreTrainedModel) -> None:
+        """Move a model here, before its optimizer is made."""
+        model.to(self.torch_device)
+
+    def keep_shapes_static(self, model: PreTrainedModel) -> None:
+        """Prepare a model whose operations must not depend on values; they may here."""
+
+    def mark_step(self) -> None:
+        """Start what was recorded; nothing is recorded here."""
+
+    def to_host(self, tensors: list[torch.Tensor]) -> torch.Tensor:
+        """Tensors of one shape, stacked, on the CPU; one wait."""
+        return torch.stack(tensors).cpu()
+
+    def prepare_gradients(self, parameters: list[nn.Parameter]) -> None:
+        """Before the first backward pass."""
+
+    def seed(self, value: int) -> None:
+        """Seed the generators that dropout draws from on this process."""
+        torch.manual_seed(value)
+
+    def random_state(self) -> dict[str, torch.Tensor]:
+        """The generators that dropout draws from on this process, by name."""
+        states = {"cpu": torch.get_rng_state()}
+        if torch.cuda.is_available() and torch.cuda.is_initialized():
+            states["cuda"] = torch.cuda.get_rng_state()
+        return states
+
+    def set_random_state(self, states: dict[str, torch.Tensor]) -> None:
+        """Undo random_state."""
+        torch.set_rng_state(states["cpu"])
+        if "cuda" in states:
+            torch.cuda.set_rng_state(states["cuda"])
 
 
-def place(model: PreTrainedModel, device: torch.device) -> None:
-    """Move a model. On XLA its parameters are new ones afterwards: call it before the optimizer is made.
+class XLADevice(Device):
+    """A TPU, or whatever else torch_xla computes on."""
 
-    The token table is then three tables, which the model would train apart; they are tied again.
-    """
-    model.to(device)
-    if is_xla(device):
-        model.tie_weights()
+    static_shapes = True
+    buckets = XLA_BUCKETS
+    no_encoder_cache = "XLA has no encoder cache"
+    agree_steps = 10  # the question goes through the devices, and the hosts wait for them
+    every_rank_loads = True  # nothing wraps the model, and all processes see the same disk
 
-
-def to_host(tensors: list[torch.Tensor]) -> torch.Tensor:
-    """Tensors of one shape, stacked, on the CPU; one wait on a CPU or GPU, one small copy a tensor on XLA."""
-    if is_xla(tensors[0].device):
-        return torch.stack([tensor.cpu() for tensor in tensors])
-    return torch.stack(tensors).cpu()
-
-
-def zero_gradients(parameters: list[nn.Parameter]) -> None:
-    """Gradients of zeros, there before the first backward pass."""
-    for parameter in parameters:
-        parameter.grad = torch.zeros_like(parameter)
-
-
-def use_static_masks(model: PreTrainedModel) -> None:
-    """Attend as sdpa does, with a mask even where it masks nothing: no look at its values, one program a length."""
-
-    def mask(*args: Any, **kwargs: Any) -> torch.Tensor | None:
-        return sdpa_mask(*args, **{**kwargs, "allow_is_causal_skip": False, "allow_is_bidirectional_skip": False})
-
-    AttentionInterface.register(STATIC_ATTENTION, sdpa_attention_forward)
-    AttentionMaskInterface.register(STATIC_ATTENTION, mask)
-    model.set_attn_implementation(STATIC_ATTENTION)
-
-
-def seed(value: int) -> None:
-    """Seed the generators that dropout draws from on this process. (torch.manual_seed leaves XLA's alone.)"""
-    torch.manual_seed(value)
-    if is_torch_xla_available():
+    def __str__(self) -> str:
         import torch_xla.core.xla_model as xm
 
+        return f"{self.torch_device} ({xm.xla_device_hw(self.torch_device)})"
+
+    def place(self, model: PreTrainedModel) -> None:
+        """Its parameters are new ones afterwards, the token table three, which would be trained apart: tied again."""
+        model.to(self.torch_device)
+        model.tie_weights()
+
+    def keep_shapes_static(self, model: PreTrainedModel) -> None:
+        """Attend as sdpa does, with a mask even where it masks nothing: no look at values, one program a length."""
+
+        def mask(*args: Any, **kwargs: Any) -> torch.Tensor | None:
+            return sdpa_mask(*args, **{**kwargs, "allow_is_causal_skip": False, "allow_is_bidirectional_skip": False})
+
+        AttentionInterface.register(STATIC_ATTENTION, sdpa_attention_forward)
+        AttentionMaskInterface.register(STATIC_ATTENTION, mask)
+        model.set_attn_implementation(STATIC_ATTENTION)
+
+    def mark_step(self) -> None:
+        """Compile what was recorded since the last call (or take it from the cache) and start it; does not wait."""
+        import torch_xla
+
+        torch_xla.sync()
+
+    def to_host(self, tensors: list[torch.Tensor]) -> torch.Tensor:
+        return torch.stack([tensor.cpu() for tensor in tensors])
+
+    def prepare_gradients(self, parameters: list[nn.Parameter]) -> None:
+        for parameter in parameters:
+            parameter.grad = torch.zeros_like(parameter)
+        self.mark_step()
+
+    def seed(self, value: int) -> None:
+        import torch_xla.core.xla_model as xm
+
+        super().seed(value)
         xm.set_rng_state(value)
 
+    def random_state(self) -> dict[str, torch.Tensor]:
+        import torch_xla.core.xla_model as xm
 
-def random_state() -> torch.Tensor:
-    """The state of XLA's generator, uint64 []: a number that each `sync` turns into the next one."""
+        # A number, uint64 [], that each `mark_step` turns into the next one.
+        return {**super().random_state(), "xla": torch.tensor(xm.get_rng_state(), dtype=torch.uint64)}
+
+    def set_random_state(self, states: dict[str, torch.Tensor]) -> None:
+        import torch_xla.core.xla_model as xm
+
+        super().set_random_state(states)
+        if "xla" in states:
+            xm.set_rng_state(int(states["xla"]))
+
+
+def device_for(accelerator: Accelerator) -> Device:
+    """The device of this process."""
+    if accelerator.distributed_type != DistributedType.XLA:
+        return Device(accelerator.device)
+    if accelerator.num_processes > 1:
+        processes.exchange = _rendezvous
+    return XLADevice(accelerator.device)
+
+
+def _rendezvous(value: object) -> list:
     import torch_xla.core.xla_model as xm
 
-    return torch.tensor(xm.get_rng_state(), dtype=torch.uint64)
+    # XLA's processes have no torch process group; its rendezvous carries bytes. Pickled, as in torch's own
+    # all_gather_object: random states and moments are tensors, and the bytes come from this run's processes alone.
+    return [pickle.loads(found) for found in xm.rendezvous("gather_objects", pickle.dumps(value))]
 
 
-def set_random_state(state: torch.Tensor) -> None:
-    """Undo random_state."""
-    import torch_xla.core.xla_model as xm
+# ---------------------------------------------------------------------------------------------------------------------
+# Before there is one
 
-    xm.set_rng_state(int(state))
+
+def choose_device_type(use_cpu: bool, world_size: int) -> str:
+    """ "cpu", "cuda", "mps", "xla", ...: what this process will compute on."""
+    if is_torch_xla_available():
+        if use_cpu and os.environ.get("PJRT_DEVICE") != "CPU":
+            warn_once("use_cpu: accelerate takes XLA wherever torch_xla is installed; USE_TORCH_XLA=0 keeps it out")
+        return "xla"
+    if use_cpu or not torch.accelerator.is_available():
+        return "cpu"
+    found = torch.accelerator.current_accelerator()
+    assert found is not None
+    if found.type == "mps" and world_size > 1:
+        return "cpu"  # Apple's GPU has no communication library; several processes can only meet on the CPU
+    return found.type
+
+
+def supports_bf16(device_type: str) -> bool:
+    """Whether the device multiplies bf16 matrices itself."""
+    if device_type == "cpu":
+        # x86: AVX512-BF16 or AMX. Arm: oneDNN answers for the instruction (on x86 it also says yes where it emulates).
+        found = torch.cpu.get_capabilities()
+        if found.get("architecture") == "x86_64":
+            return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    if device_type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device_type not in FLOAT32_ONLY
+
+
+def counted(number: int, noun: str = "process") -> str:
+    """ "1 process", "2 processes", "4 threads"."""
+    plural = noun + ("es" if noun.endswith("s") else "s")
+    return f"{number} {noun if number == 1 else plural}"

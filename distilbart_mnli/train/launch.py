@@ -2,7 +2,7 @@
 
     accelerator = make_accelerator(args)             # refuses a launch that did not give what was asked
     plan = batch_plan(args, accelerator.num_processes)
-    logger.info(describe(accelerator, plan, accelerator.mixed_precision))
+    logger.info(describe(accelerator, device_for(accelerator), plan))
     lock = lock_output_dir(output_dir, accelerator.is_main_process)      # from processes.py
 
 The launchers fail silently in ways that cost a night: a "two-process CPU" launch that runs one process, two processes
@@ -23,13 +23,12 @@ from accelerate.utils import (
     DistributedDataParallelKwargs,
     GradientAccumulationPlugin,
     InitProcessGroupKwargs,
-    is_torch_xla_available,
 )
 
 from distilbart_mnli.errors import InputError
 from distilbart_mnli.options.read import Arguments
 from distilbart_mnli.processes import cpu_group, follow_launcher, leave_groups, spoken_once, warn_once
-from distilbart_mnli.train import device as xla
+from distilbart_mnli.train.device import FLOAT32_ONLY, Device, choose_device_type, counted, supports_bf16
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +65,7 @@ def make_accelerator(args: Arguments) -> Accelerator:
     problem = launch_problem(args, os.environ, gpus_here=torch.cuda.device_count())
     if problem:
         raise spoken_once(problem)
-    device_type = choose_device_type(args, world_size)
+    device_type = choose_device_type(_asks_for_cpu(args, os.environ), world_size)
     if fell_back_to_cpu(args, os.environ, device_type):
         warn_once(
             "no GPU here: this run computes on the CPU; accelerate_configs/cpu.yaml or --use_cpu true asks for that"
@@ -111,27 +110,12 @@ def requested_processes(environment: Mapping[str, str]) -> int:
     return 1
 
 
-def choose_device_type(args: Arguments, world_size: int) -> str:
-    """ "cpu", "cuda", "mps", "xla", ...: what this process computes on."""
-    if is_torch_xla_available():
-        if args.use_cpu and os.environ.get("PJRT_DEVICE") != "CPU":
-            warn_once("use_cpu: accelerate takes XLA wherever torch_xla is installed; USE_TORCH_XLA=0 keeps it out")
-        return "xla"
-    if args.use_cpu or _is_true(os.environ.get("ACCELERATE_USE_CPU")) or not torch.accelerator.is_available():
-        return "cpu"
-    found = torch.accelerator.current_accelerator()
-    assert found is not None
-    if found.type == "mps" and world_size > 1:
-        return "cpu"  # Apple's GPU has no communication library; several processes can only meet on the CPU
-    return found.type
-
-
 def fell_back_to_cpu(args: Arguments, environment: Mapping[str, str], device_type: str) -> bool:
     """Whether a launcher was to start one process on a GPU, as with single_gpu.yaml, and there is none.
 
     Several processes without a GPU are what multi_cpu.yaml asks for, in the same words as multi_gpu.yaml.
     """
-    asked_for_cpu = args.use_cpu or _is_true(environment.get("ACCELERATE_USE_CPU"))
+    asked_for_cpu = _asks_for_cpu(args, environment)
     launched_alone = "ACCELERATE_MIXED_PRECISION" in environment and requested_processes(environment) == 1
     return device_type == "cpu" and launched_alone and not asked_for_cpu
 
@@ -149,10 +133,10 @@ def launch_problem(args: Arguments, environment: Mapping[str, str], gpus_here: i
     if problem:
         return problem
     local_size = int(environment.get("LOCAL_WORLD_SIZE", "1"))
-    on_cpu = args.use_cpu or _is_true(environment.get("ACCELERATE_USE_CPU"))
+    on_cpu = _asks_for_cpu(args, environment)
     if 0 < gpus_here < local_size and not on_cpu:
         return (
-            f"{_count(local_size)} on this machine, but {_count(gpus_here, 'GPU')}: start one process a GPU "
+            f"{counted(local_size)} on this machine, but {counted(gpus_here, 'GPU')}: start one process a GPU "
             "(num_processes), or compute on the CPU (--use_cpu)"
         )
     # The single-process launcher sets MASTER_ADDR if, and only if, its file or flags say num_processes > 1.
@@ -173,10 +157,10 @@ def size_problem(expected: int | None, world_size: int, num_processes: int) -> s
             hint = (
                 "distributed_type MULTI_CPU and --cpu start one process; accelerate_configs/multi_cpu.yaml starts more"
             )
-        return f"expected_num_processes is {expected}, but this run has {_count(num_processes)}; {hint}"
+        return f"expected_num_processes is {expected}, but this run has {counted(num_processes)}; {hint}"
     if world_size > num_processes:
         return (
-            f"the launcher started {_count(world_size)}, but this one is in a group of {num_processes}: each would "
+            f"the launcher started {counted(world_size)}, but this one is in a group of {num_processes}: each would "
             "believe to be the first; launch with one of the files in accelerate_configs/"
         )
     return None
@@ -212,12 +196,8 @@ def choose_precision(
         raise InputError(f"mixed precision {asked!r} is not supported; choose no, fp16 or bf16")
     if asked == "no":
         return asked
-    if device_type == "mps":
-        warn_once(f"{asked} is not used on Apple's GPU: this run computes in float32")
-        return "no"
-    if device_type == "xla":
-        # accelerate's bf16 there is XLA_USE_BF16, which made the weights bf16 too and is to go away in torch_xla 2.8.
-        warn_once(f"{asked} is not used on XLA: this run computes in float32 (a TPU multiplies in bf16 by itself)")
+    if device_type in FLOAT32_ONLY:
+        warn_once(f"{asked} is not used on {FLOAT32_ONLY[device_type]}")
         return "no"
     if has_bf16 is None:
         has_bf16 = supports_bf16(device_type)
@@ -231,19 +211,6 @@ def choose_precision(
         faster = "--fp16 true --bf16 false" if device_type == "cuda" else "--bf16 false"
         warn_once(f"this {device_type} device emulates bf16, slowly; {faster} is faster")
     return asked
-
-
-def supports_bf16(device_type: str) -> bool:
-    """Whether the device multiplies bf16 matrices itself."""
-    if device_type == "cpu":
-        # x86: AVX512-BF16 or AMX. Arm: oneDNN answers for the instruction (on x86 it also says yes where it emulates).
-        found = torch.cpu.get_capabilities()
-        if found.get("architecture") == "x86_64":
-            return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
-        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    if device_type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device_type != "mps"
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -279,7 +246,7 @@ def batch_plan(args: Arguments, num_processes: int) -> BatchPlan:
         instead = f", or per_device_train_batch_size {fitting[-1]}" if fitting else ""
         raise InputError(
             f"effective_batch_size {effective} is no multiple of {per_device} (per_device_train_batch_size) x "
-            f"{_count(num_processes)} = {together}; choose {nearest}{instead}"
+            f"{counted(num_processes)} = {together}; choose {nearest}{instead}"
         )
     if accumulation != args.gradient_accumulation_steps:
         logger.info(
@@ -289,33 +256,19 @@ def batch_plan(args: Arguments, num_processes: int) -> BatchPlan:
     return BatchPlan(per_device, accumulation, effective)
 
 
-def describe(accelerator: Accelerator, plan: BatchPlan, precision: str) -> str:
+def describe(accelerator: Accelerator, device: Device, plan: BatchPlan) -> str:
     """The one line that a run prints about what it runs on; no communication."""
-    processes, device = accelerator.num_processes, accelerator.device
+    processes = accelerator.num_processes
     machines = processes // int(os.environ.get("LOCAL_WORLD_SIZE", str(processes)))
-    where = f"{_count(processes)} on {_count(machines, 'machine')}"
-    name = str(device)
-    if device.type == "cuda":
-        found = torch.cuda.get_device_properties(device)
-        name += f" ({found.name}, {found.total_memory / 2**30:.0f} GiB)"
-    elif xla.is_xla(device):
-        name += f" ({xla.hardware(device)})"
-    elif device.type == "cpu":
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        name = f"cpu ({_count(torch.get_num_threads(), 'thread')} a process, {_count(cores or 1, 'core')})"
-    kind = accelerator.distributed_type.value
-    dtype = {"no": "float32", "bf16": "bf16", "fp16": "fp16"}[precision]
-    arithmetic = f"{plan.per_device} x {plan.accumulation} x {_count(processes)} = {plan.effective} examples a step"
-    return f"{where}, {name}, distributed type {kind}, {dtype}, {arithmetic}"
+    where = f"{counted(processes)} on {counted(machines, 'machine')}"
+    dtype = {"no": "float32"}.get(accelerator.mixed_precision, accelerator.mixed_precision)
+    arithmetic = f"{plan.per_device} x {plan.accumulation} x {counted(processes)} = {plan.effective} examples a step"
+    return f"{where}, {device}, distributed type {accelerator.distributed_type.value}, {dtype}, {arithmetic}"
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+def _asks_for_cpu(args: Arguments, environment: Mapping[str, str]) -> bool:
+    return args.use_cpu or _is_true(environment.get("ACCELERATE_USE_CPU"))
 
 
 def _is_true(value: str | None) -> bool:
     return (value or "").lower() in ("1", "true", "yes", "y", "on", "t")
-
-
-def _count(number: int, noun: str = "process") -> str:
-    plural = noun + ("es" if noun.endswith("s") else "s")
-    return f"{number} {noun if number == 1 else plural}"

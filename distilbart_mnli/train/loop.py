@@ -6,8 +6,8 @@ clipped AdamW step; one step of the schedule. The host waits for the device at l
 only (and for fp16's loss scale, which the scaler reads in every step). A loss that is not finite is found there, with
 the step in which it happened.
 
-Everything that decides what comes next is in `Progress` (JSON), the weights, the moments and the random states, so
-that a checkpoint after any optimizer step continues to the same bits (resume.py).
+Everything that decides what comes next is in `TrainState`, so that a checkpoint after any optimizer step continues to
+the same bits (resume.py).
 """
 
 import contextlib
@@ -20,52 +20,32 @@ from typing import Any
 
 import torch
 from tqdm import tqdm
-from transformers.trainer_pt_utils import get_parameter_names
 
+from distilbart_mnli.command_line import resume_command
 from distilbart_mnli.data.batches import (
     Collator,
-    MicroBatch,
     TokenizedSplit,
     epoch_order,
     micro_batches,
     prefetch,
     steps_per_epoch,
 )
-from distilbart_mnli.errors import InputError, RunError, StoppedBySignal
-from distilbart_mnli.model import encoder_cache
-from distilbart_mnli.model.bart import ShortCutBart, compile_layers
+from distilbart_mnli.errors import RunError, StoppedBySignal
+from distilbart_mnli.model.bart import compile_layers
+from distilbart_mnli.model.encoder_cache import EncoderCache
 from distilbart_mnli.model.kernels import attention_kernels
 from distilbart_mnli.model.predict import FORWARD_INPUTS
-from distilbart_mnli.options.read import FOLLOW_EVALUATIONS
+from distilbart_mnli.options.fields import FOLLOW_EVALUATIONS
 from distilbart_mnli.processes import agree_max, gather_objects, raise_together, together
-from distilbart_mnli.train import checkpoint_tensors, checkpoints, resume
-from distilbart_mnli.train import device as xla
-from distilbart_mnli.train.optimizer import best_metric, make_schedule
-from distilbart_mnli.train.resume import Progress
-from distilbart_mnli.train.run import Context
+from distilbart_mnli.train import checkpoints, resume
+from distilbart_mnli.train.evaluation import EvaluationResult, EvaluationSet, evaluate
+from distilbart_mnli.train.optimizer import best_metric, make_optimizer, make_schedule
+from distilbart_mnli.train.run import Run, open_encoder_cache
 from distilbart_mnli.train.signals import StopSignals
+from distilbart_mnli.train.state import Progress, Steps, TrainState
 from distilbart_mnli.train.trackers import Trackers
 
 logger = logging.getLogger(__name__)
-
-XLA_AGREE_STEPS = 10  # there the question goes through the devices, and the hosts wait for them
-
-
-def group_parameters(model: ShortCutBart, weight_decay: float) -> tuple[list[dict[str, Any]], list[str]]:
-    """AdamW's two groups, and the names of their parameters in the same order.
-
-    Weight decay is on everything that is trained but biases and layer norms. (2020's pattern "LayerNorm.weight"
-    matched none of BART's layer norms, so those decayed.)
-    """
-    decayed = set(get_parameter_names(model, [torch.nn.LayerNorm], ["bias"]))
-    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    groups, names = [], []
-    for decays in (True, False):
-        chosen = {name: parameter for name, parameter in trained.items() if (name in decayed) == decays}
-        if chosen:
-            groups.append({"params": list(chosen.values()), "weight_decay": weight_decay if decays else 0.0})
-            names += list(chosen)
-    return groups, names
 
 
 def row_losses(logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float) -> torch.Tensor:
@@ -83,148 +63,131 @@ def is_out_of_memory(error: RuntimeError) -> bool:
 class Training:
     """One training on one set, with its evaluations, checkpoints and logs."""
 
-    def __init__(self, context: Context, split: TokenizedSplit, trackers: Trackers):
-        self.context, self.split, self.trackers = context, split, trackers
-        self.args, self.accelerator, self.plan = context.args, context.accelerator, context.plan
-        self.model = context.model
-        self.output_dir = context.output_dir
-        self.steps_per_epoch = steps_per_epoch(len(split), self.plan.effective)
-        epochs = self.args.num_train_epochs
-        self.total_steps = self.args.max_steps if self.args.max_steps > 0 else math.ceil(epochs * self.steps_per_epoch)
-        self.progress = Progress()
-        self.last_evaluation: tuple[int, Any] | None = None
+    def __init__(self, run: Run, split: TokenizedSplit, sets: list[EvaluationSet], trackers: Trackers):
+        self.run, self.split, self.sets, self.trackers = run, split, sets, trackers
+        self.args, self.accelerator = run.args, run.accelerator
+        per_epoch = steps_per_epoch(len(split), run.plan.effective)
+        total = self.args.max_steps if self.args.max_steps > 0 else math.ceil(self.args.num_train_epochs * per_epoch)
+        self.steps = Steps(per_epoch, total)
+        self.last_evaluation: tuple[int, list[EvaluationResult]] | None = None
+        """The step of the newest evaluation, and what it gave."""
         self._losses: list[torch.Tensor] = []
         self._loss_examples: list[int] = []
         self._grad_norm: torch.Tensor | None = None
-        self.saved_step = -1
-        self.first_save = True
-        self.cache_used: bool | None = None
-        self.reloaded = False
 
     # -- setting up ---------------------------------------------------------------------------------------------------
 
-    def prepare(self) -> None:
-        """Build optimizer and schedule, resume if asked to, open or build the encoder cache, wrap the model."""
-        resumed = resume.find_checkpoint(self)
-        if resumed is not None:
-            resume.restore_progress(self, resumed)
-        self.model.train()
-        device = self.accelerator.device
-        xla.place(self.model, device)
-        groups, self.names = group_parameters(self.model, self.args.weight_decay)
-        if not groups:
-            raise InputError("nothing is left to train: every parameter is frozen")
-        self.parameters = [parameter for group in groups for parameter in group["params"]]
-        optimizer = torch.optim.AdamW(
-            groups,
-            lr=self.args.learning_rate,
-            betas=(self.args.adam_beta1, self.args.adam_beta2),
-            eps=self.args.adam_epsilon,
-            # Not under fp16's loss scale: the fused step skips an overflow inside its kernel, where accelerate does
-            # not see it, and the schedule would move on without the weights.
-            fused=device.type in ("cuda", "cpu") and self.context.precision != "fp16",
-        )
-        self.raw_optimizer = optimizer
-        self.states = self._encoder_states(resumed)
-        if self.args.gradient_checkpointing:
-            self.model.gradient_checkpointing_enable({"use_reentrant": False})
-        if self.args.torch_compile:
-            compile_layers(self.model)  # in place, so that the weights keep their names
-        self.wrapped, self.optimizer = self.accelerator.prepare(self.model, optimizer)
-        # Not the prepared optimizer's: accelerate would step its schedule num_processes times a step.
-        self.scheduler = make_schedule(self.args, optimizer, self.total_steps)
-        self._zero = torch.zeros((), device=device)
-        if self.context.on_xla:
-            xla.zero_gradients(self.parameters)
-            self.context.mark_step()
-        xla.seed(self.args.seed + self.accelerator.process_index)  # dropout differs between processes
-        if resumed is not None:
-            resume.restore_tensors(self, resumed)
+    def prepare(self, model_digest: str) -> None:
+        """Build optimizer and schedule, resume if asked to, open or build the encoder cache, wrap the model.
 
-    def _encoder_states(self, resumed: resume.Checkpoint | None) -> encoder_cache.EncoderCache | None:
-        passes = self.total_steps / self.steps_per_epoch
-        cache = self.context.open_or_build_cache(self.split, passes, forced=self.cache_used)
-        self.cache_used = cache is not None
-        return cache
+        Args:
+            model_digest: of the weights that the training starts from.
+        """
+        run, args, model, device = self.run, self.args, self.run.model, self.run.device
+        recipe = resume.recipe(run, self.steps, model_digest, self.split, [found.tokens for found in self.sets])
+        checkpoint = resume.find_checkpoint(run, recipe)
+        if checkpoint is not None:
+            step = checkpoint.progress.step
+            logger.info("resuming from %s: step %d of %d", checkpoint.path.name, step, self.steps.total)
+            resume.load_weights(run, checkpoint.path)
+        model.train()
+        device.place(model)
+        optimizer, names = make_optimizer(args, model, run.precision)
+        passes = self.steps.total / self.steps.per_epoch
+        forced = None if checkpoint is None else checkpoint.cache_used
+        self.states: EncoderCache | None = open_encoder_cache(run, self.split, passes, forced)
+        if args.gradient_checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        if args.torch_compile:
+            compile_layers(model)  # in place, so that the weights keep their names
+        self.wrapped, self.optimizer = self.accelerator.prepare(model, optimizer)
+        self.state = TrainState(
+            progress=Progress(),
+            model=model,
+            optimizer=optimizer,
+            names=names,
+            # Not the prepared optimizer's: accelerate would step its schedule num_processes times a step.
+            scheduler=make_schedule(args, optimizer, self.steps.total),
+            scaler=self.accelerator.scaler,
+            steps=self.steps,
+            recipe=recipe,
+            cache_used=self.states is not None,
+            train_examples=len(self.split),
+            tracker_urls=self.trackers.urls,
+        )
+        self.parameters = self.state.parameters
+        self._zero = torch.zeros((), device=device.torch_device)
+        device.prepare_gradients(self.parameters)
+        device.seed(args.seed + self.accelerator.process_index)  # dropout differs between processes
+        if checkpoint is not None:
+            self.state = resume.restore(self.state, checkpoint, run)
 
     # -- the loop -----------------------------------------------------------------------------------------------------
 
-    def run(self) -> None:
+    def train(self) -> None:
         """Train to the end.
 
         Raises:
             StoppedBySignal: after the checkpoint; its message holds the command that resumes.
             RunError: a loss that is not finite, no memory, no space left.
         """
-        started, before = time.monotonic(), self.progress.seconds
+        progress, total = self.state.progress, self.steps.total
+        started, before = time.monotonic(), progress.seconds
         self.bar = tqdm(
-            total=self.total_steps,
-            initial=self.progress.step,
-            desc="Training",
-            unit="step",
-            disable=not self.context.show_progress,
+            total=total, initial=progress.step, desc="Training", unit="step", disable=not self.run.show_progress
         )
-        self._log_clock, self._log_step = started, self.progress.step
+        self._log_clock = started
         with StopSignals() as signals, self.bar:
-            while self.progress.step < self.total_steps and not self.progress.stopped_early:
+            while progress.step < total and not progress.stopped_early:
                 for batches, examples in self._epoch():
                     self._step(batches, examples)
-                    self.progress.seconds = before + time.monotonic() - started
+                    progress.seconds = before + time.monotonic() - started
                     self._after_step()
                     self._obey(signals)
-                    if self.progress.step >= self.total_steps or self.progress.stopped_early:
+                    if progress.step >= total or progress.stopped_early:
                         break
-            if self._losses or self.progress.window:
+            if self._losses or progress.window:
                 self._flush_losses()
-            if self.args.save_strategy != "no" and self.saved_step != self.progress.step:
+            if self.args.save_strategy != "no" and self.state.saved_step != progress.step:
                 self._save()
             self._obey(signals)  # one that came while the last checkpoint was written
-        self.progress.seconds = before + time.monotonic() - started
+        progress.seconds = before + time.monotonic() - started
 
     def _epoch(self) -> Iterator[tuple[Iterator[dict[str, torch.Tensor]], int]]:
         """The rest of the current epoch: every optimizer step's micro-batches (made ahead) and its example count."""
-        epoch, position = divmod(self.progress.step, self.steps_per_epoch)
-        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        order = epoch_order(self.split.lengths, seed, epoch, self.plan.effective, self.args.train_sampling_strategy)[
-            position:
-        ][: self.total_steps - self.progress.step]
-        shares = [
-            micro_batches(
-                step,
-                self.plan.per_device,
-                self.accelerator.num_processes,
-                self.accelerator.process_index,
-                fill=self.context.fill,
-            )
-            for step in order
-        ]
-        collate = Collator(
-            self.split, self.model.config.pad_token_id, self.context.padding, self.states, pin=self.context.pin
-        )
-        items: list[MicroBatch] = [batch for share in shares for batch in share]
-        stream = prefetch(collate, items, self.args.dataloader_num_workers)
+        run, args, step = self.run, self.args, self.state.progress.step
+        epoch, position = divmod(step, self.steps.per_epoch)
+        seed = args.seed if args.data_seed is None else args.data_seed
+        order = epoch_order(self.split.lengths, seed, epoch, run.plan.effective, args.train_sampling_strategy)
+        order = order[position : position + self.steps.total - step]
+        count, index = self.accelerator.num_processes, self.accelerator.process_index
+        shares = [micro_batches(rows, run.plan.per_device, count, index, run.device.static_shapes) for rows in order]
+        collate = Collator(self.split, run.model.config.pad_token_id, run.padding, self.states, run.device.is_cuda)
+        stream = prefetch(collate, [batch for share in shares for batch in share], args.dataloader_num_workers)
         with contextlib.closing(stream):
-            for step, share in zip(order, shares, strict=True):
-                yield (self._timed(stream, len(share)), len(step))
+            for rows, share in zip(order, shares, strict=True):
+                yield (self._timed(stream, len(share)), len(rows))
 
     def _timed(self, stream: Iterator[dict[str, torch.Tensor]], count: int) -> Iterator[dict[str, torch.Tensor]]:
+        """The next `count` batches, on the device; the wait for them is counted."""
         for _ in range(count):
             started = time.monotonic()
             batch = next(stream)
             moved = {name: tensor.to(self.accelerator.device, non_blocking=True) for name, tensor in batch.items()}
-            self.progress.data_seconds += time.monotonic() - started
+            self.state.progress.data_seconds += time.monotonic() - started
             yield moved
 
     def _step(self, batches: Iterator[dict[str, torch.Tensor]], examples: int) -> None:
         """One optimizer step. DDP averages gradients over processes, so each gives its sum x processes / examples."""
-        scale = self.accelerator.num_processes / examples
-        count = -(-examples // (self.plan.per_device * self.accelerator.num_processes))
+        run, processes = self.run, self.accelerator.num_processes
+        scale = processes / examples
+        count = -(-examples // (run.plan.per_device * processes))
         total = self._zero
         for number, batch in enumerate(batches):
             last = number == count - 1
             with (
                 contextlib.nullcontext() if last else self.accelerator.no_sync(self.wrapped),
-                attention_kernels(self.accelerator.device.type, self.context.precision),
+                attention_kernels(self.accelerator.device.type, run.precision),
             ):
                 try:
                     logits = self.wrapped(**{name: batch[name] for name in FORWARD_INPUTS if name in batch})
@@ -236,24 +199,24 @@ class Training:
                         raise
                     raise self._out_of_memory(batch["input_ids"].shape) from None
             total = total + loss.detach()
-            self.context.mark_step()
+            run.device.mark_step()
         if self.args.max_grad_norm > 0:
             self._grad_norm = self.accelerator.clip_grad_norm_(self.parameters, self.args.max_grad_norm)
         self.optimizer.step()
         if not self.accelerator.optimizer_step_was_skipped and self.args.lr_scheduler_type not in FOLLOW_EVALUATIONS:
-            self.scheduler.step()
-        self.optimizer.zero_grad(set_to_none=not self.context.on_xla)
-        self.context.mark_step()
+            self.state.scheduler.step()
+        self.optimizer.zero_grad(set_to_none=not run.device.static_shapes)
+        run.device.mark_step()
         self._losses.append(total)
         self._loss_examples.append(examples)
-        self.progress.step += 1
+        self.state.progress.step += 1
 
     def _after_step(self) -> None:
         """Log, evaluate and save where it is due."""
-        step, args = self.progress.step, self.args
+        step, args = self.state.progress.step, self.args
         self.bar.update(1)
-        end_of_epoch = step % self.steps_per_epoch == 0 or step == self.total_steps
-        if step % args.logging_steps == 0 or (step == 1 and args.logging_first_step) or step == self.total_steps:
+        end_of_epoch = step % self.steps.per_epoch == 0 or step == self.steps.total
+        if step % args.logging_steps == 0 or (step == 1 and args.logging_first_step) or step == self.steps.total:
             self._log()
         every = args.eval_steps or args.logging_steps
         improved = False
@@ -267,20 +230,21 @@ class Training:
             self._save()
 
     def _obey(self, signals: StopSignals) -> None:
-        """Stop here if any process was signalled; all agree, without the device."""
-        if self.context.on_xla and self.accelerator.num_processes > 1 and self.progress.step % XLA_AGREE_STEPS:
+        """Stop here if any process was signalled; all agree, without the device where that is possible."""
+        step = self.state.progress.step
+        if self.accelerator.num_processes > 1 and step % self.run.device.agree_steps:
             return
         number = agree_max(signals.received)
         if not number:
             return
-        if self.saved_step != self.progress.step:
+        if self.state.saved_step != step:
             self._save()
         stopped = StoppedBySignal(
-            f"stopped by {signal.Signals(number).name} after step {self.progress.step} of {self.total_steps}; "
-            f"go on with: {self.context.resume_command()}",
+            f"stopped by {signal.Signals(number).name} after step {step} of {self.steps.total}; "
+            f"go on with: {resume_command()}",
             number,
         )
-        raise_together(stopped if self.accelerator.is_main_process else None)
+        raise_together(stopped if self.run.is_main else None)
 
     # -- losses and logs ----------------------------------------------------------------------------------------------
 
@@ -292,91 +256,67 @@ class Training:
         """
         if not self._losses:
             return
-        mine = xla.to_host(self._losses).float().tolist()
+        progress = self.state.progress
+        mine = self.run.device.to_host(self._losses).float().tolist()
         sums = torch.tensor(gather_objects(mine), dtype=torch.float64).sum(dim=0).tolist()
-        first = self.progress.step - len(sums) + 1
+        first = progress.step - len(sums) + 1
         for number, total in enumerate(sums):
             if not math.isfinite(total):
                 raise RunError(f"the loss at step {first + number} is {total}; {self._advice()}")
-        scaled = self.accelerator.scaler is not None  # an overflow is then expected, and its step skipped
+        scaled = self.state.scaler is not None  # an overflow is then expected, and its step skipped
         if self._grad_norm is not None and not scaled and not math.isfinite(float(self._grad_norm)):
-            raise RunError(f"the gradient at step {self.progress.step} is not finite; {self._advice()}")
+            raise RunError(f"the gradient at step {progress.step} is not finite; {self._advice()}")
         for total, examples in zip(sums, self._loss_examples, strict=True):
-            self.progress.window.append([total, examples])
-            self.progress.loss_sum += total
-            self.progress.loss_examples += examples
+            progress.window.append([total, examples])
+            progress.loss_sum += total
+            progress.loss_examples += examples
         self._losses, self._loss_examples = [], []
-
-    def _advice(self) -> str:
-        found = checkpoints.checkpoints_in(self.output_dir)
-        last = f"the last good checkpoint is {found[-1]}" if found else "there is no checkpoint yet"
-        return f"{last}; lower learning_rate, or train in float32 or bf16"
 
     def _log(self) -> None:
         self._flush_losses()
-        window = self.progress.window
-        examples = sum(count for _, count in window)
-        entry: dict[str, Any] = {"epoch": self._epoch_float(), "step": self.progress.step}
-        entry["loss"] = sum(total for total, _ in window) / examples
-        entry["learning_rate"] = float(self.raw_optimizer.param_groups[0]["lr"])
+        progress = self.state.progress
+        examples = sum(count for _, count in progress.window)
+        entry: dict[str, Any] = {"epoch": round(self.state.epoch, 6), "step": progress.step}
+        entry["loss"] = sum(total for total, _ in progress.window) / examples
+        entry["learning_rate"] = float(self.state.optimizer.param_groups[0]["lr"])
         if self._grad_norm is not None:
             norm = float(self._grad_norm)
             entry["grad_norm"] = norm if math.isfinite(norm) else None
-        self.progress.window = []
-        self.progress.log_history.append(entry)
+        progress.window = []
+        progress.log_history.append(entry)
         now = time.monotonic()
         speed = examples / max(now - self._log_clock, 1e-9)
         self._log_clock = now
         self.bar.set_postfix(loss=f"{entry['loss']:.4f}", lr=f"{entry['learning_rate']:.2e}", ex_s=f"{speed:.0f}")
-        logger.info(
-            "step %d of %d, epoch %.2f: loss %.4f, learning rate %.3g, %.1f examples/s",
-            self.progress.step,
-            self.total_steps,
-            entry["epoch"],
-            entry["loss"],
-            entry["learning_rate"],
-            speed,
-        )
-        self.trackers.log({**entry, "train_samples_per_second": speed}, self.progress.step)
-
-    def _epoch_float(self) -> float:
-        return round(self.progress.step / self.steps_per_epoch, 6)
+        where = f"step {progress.step} of {self.steps.total}, epoch {entry['epoch']:.2f}"
+        rate = f"learning rate {entry['learning_rate']:.3g}, {speed:.1f} examples/s"
+        logger.info("%s: loss %.4f, %s", where, entry["loss"], rate)
+        self.trackers.log({**entry, "train_samples_per_second": speed}, progress.step)
 
     def _evaluate(self) -> bool:
         """Evaluate all sets, log, and keep the books of best model and early stopping; true if this is the best."""
-        started = time.monotonic()
-        results = self.context.evaluate(progress=self.context.show_progress)
-        self.model.train()
+        args, progress, started = self.args, self.state.progress, time.monotonic()
+        results = evaluate(self.run, self.sets)
+        self.run.model.train()
         seconds = time.monotonic() - started
         metrics = {key: value for result in results for key, value in result.named_metrics().items()}
-        entry = {"epoch": self._epoch_float(), "step": self.progress.step, **metrics}
+        entry = {"epoch": round(self.state.epoch, 6), "step": progress.step, **metrics}
         rows = sum(len(result.logits) for result in results)
         entry["eval_runtime"], entry["eval_samples_per_second"] = seconds, rows / seconds
-        self.progress.log_history.append(entry)
-        self.last_evaluation = (self.progress.step, results)
+        progress.log_history.append(entry)
+        self.last_evaluation = (progress.step, results)
         shown = ", ".join(f"{key} {value:.4f}" for key, value in metrics.items())
-        logger.info("step %d: %s", self.progress.step, shown)
-        self.trackers.log(entry, self.progress.step)
-        return self._keep_best(metrics)
-
-    def _keep_best(self, metrics: dict[str, float]) -> bool:
-        args, progress = self.args, self.progress
-        name, greater = best_metric(args)
-        value = metrics[name]
+        logger.info("step %d: %s", progress.step, shown)
+        self.trackers.log(entry, progress.step)
+        name, greater_is_better = best_metric(args)
         if args.lr_scheduler_type in FOLLOW_EVALUATIONS:
-            self.scheduler.step(value)
-        gain = math.inf if progress.best_metric is None else (value - progress.best_metric) * (1 if greater else -1)
-        if gain > 0:
-            progress.best_metric, progress.best_step = value, progress.step
-        if gain > args.early_stopping_threshold:
-            progress.evaluations_without_improvement = 0
-        else:
-            progress.evaluations_without_improvement += 1
-            patience = args.early_stopping_patience
-            if patience is not None and progress.evaluations_without_improvement >= patience:
-                logger.info("early stopping: %s did not improve in %d evaluations", name, patience)
-                progress.stopped_early = True
-        return gain > 0
+            self.state.scheduler.step(metrics[name])
+        is_best = progress.note_evaluation(metrics[name], greater_is_better, args.early_stopping_threshold)
+        patience = args.early_stopping_patience
+        if patience is not None and progress.evaluations_without_improvement >= patience:
+            logger.info("early stopping: %s did not improve in %d evaluations", name, patience)
+            progress.stopped_early = True
+        return is_best
 
     # -- saving -------------------------------------------------------------------------------------------------------
 
@@ -387,21 +327,24 @@ class Training:
             RunError: weights that are not finite (nothing is written), or a disk that refuses.
         """
         self._flush_losses()
+        step = self.state.progress.step
         finite = torch.stack([torch.isfinite(parameter).all() for parameter in self.parameters]).all()
         if not bool(finite):
-            raise RunError(f"weights are not finite after step {self.progress.step}; {self._advice()}")
-        randoms = gather_objects(checkpoint_tensors.random_state())
+            raise RunError(f"weights are not finite after step {step}; {self._advice()}")
+        randoms = gather_objects(self.run.device.random_state())
         with together():
-            if self.accelerator.is_main_process:
-                resume.write_checkpoint(self, randoms)
-        self.saved_step = self.progress.step
-        self.first_save = False
+            if self.run.is_main:
+                resume.write(self.run, self.state, randoms)
+        self.state.saved_step, self.state.first_save = step, False
+
+    def _advice(self) -> str:
+        found = checkpoints.whole_before(self.run.output_dir)
+        return f"{found}; lower learning_rate, or train in float32 or bf16"
 
     def _out_of_memory(self, shape: torch.Size) -> RunError:
-        found = checkpoints.checkpoints_in(self.output_dir)
-        last = f"the last good checkpoint is {found[-1]}" if found else "there is no checkpoint yet"
         return RunError(
-            f"out of memory in a batch of {shape[0]} x {shape[1]} tokens at step {self.progress.step + 1}: lower "
-            f"per_device_train_batch_size (now {self.plan.per_device}; with effective_batch_size the recipe stays the "
-            f"same), or set gradient_checkpointing or bf16; {last}"
+            f"out of memory in a batch of {shape[0]} x {shape[1]} tokens at step {self.state.progress.step + 1}: "
+            f"lower per_device_train_batch_size (now {self.run.plan.per_device}; with effective_batch_size the recipe "
+            "stays the same), or set gradient_checkpointing or bf16; "
+            f"{checkpoints.whole_before(self.run.output_dir)}"
         )

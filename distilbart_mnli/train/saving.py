@@ -1,27 +1,33 @@
 """The files of a finished run in output_dir, each written whole."""
 
 import dataclasses
+import datetime
 import json
 import logging
-import shutil
 from pathlib import Path
 from typing import Any
 
+import accelerate
+import datasets
 import torch
+import transformers
 
+from distilbart_mnli.command_line import this_command
 from distilbart_mnli.errors import RunError
 from distilbart_mnli.files import TEMPORARY, sync, whole_file
+from distilbart_mnli.model.bart import count_parameters, to_stock
 from distilbart_mnli.model.predict import to_task_predictions, write_predictions
 from distilbart_mnli.options.read import Arguments
-from distilbart_mnli.public_text import shown_path
+from distilbart_mnli.public_text import public_command, shown_path
 from distilbart_mnli.train import checkpoints
-from distilbart_mnli.train.loop import Training
-from distilbart_mnli.train.run import Context, Evaluated
+from distilbart_mnli.train.evaluation import EvaluationResult, EvaluationSet
+from distilbart_mnli.train.launch import describe
+from distilbart_mnli.train.run import Run
+from distilbart_mnli.train.state import TrainState
 
 logger = logging.getLogger(__name__)
 
 MODEL_IS_WHOLE = "the model in its folder is whole"
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 RESULT_PATTERNS = (
     "eval_results_*.txt",
     "eval_predictions_*.tsv",
@@ -31,7 +37,70 @@ RESULT_PATTERNS = (
 )
 
 
-def save_final_model(context: Context, training: Training) -> None:
+def library_versions() -> dict[str, str]:
+    """What a run's numbers may depend on beside the recipe."""
+    return {library.__name__: library.__version__ for library in (torch, transformers, accelerate, datasets)}
+
+
+def save_model(run: Run, folder: Path, dtype: torch.dtype) -> None:
+    """A stock model with its tokenizer, in `dtype`."""
+    trained = to_stock(run.model)
+    with torch.device("meta"):
+        stock = type(trained)(trained.config)
+    tensors = {name: tensor.to(device="cpu", dtype=dtype) for name, tensor in trained.state_dict().items()}
+    stock.load_state_dict(tensors, assign=True)
+    stock.tie_weights()
+    before, stock.config.dtype = stock.config.dtype, dtype
+    stock.save_pretrained(folder)
+    stock.config.dtype = before
+    run.tokenizer.save_pretrained(folder)
+
+
+def write_trainer_state(path: Path, run: Run, state: TrainState, **more: Any) -> None:
+    """transformers.TrainerState's keys, `run`, and what else is given."""
+    progress, args = state.progress, run.args
+    values = transformers.TrainerState(
+        epoch=state.epoch,
+        global_step=progress.step,
+        max_steps=state.steps.total,
+        logging_steps=args.logging_steps,
+        eval_steps=args.eval_steps or args.logging_steps,
+        save_steps=args.save_steps,
+        train_batch_size=args.per_device_train_batch_size,
+        num_train_epochs=state.steps.epochs,
+        log_history=progress.log_history,
+        best_metric=progress.best_metric,
+        best_global_step=progress.best_step,
+        best_model_checkpoint=f"checkpoint-{progress.best_step}" if progress.best_step else None,
+    )
+    content = {**dataclasses.asdict(values), "run": run_facts(run, state), **more}
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def run_facts(run: Run, state: TrainState) -> dict[str, Any]:
+    """The `run` object of trainer_state.json: what the model card says beside the options."""
+    card, (trainable, total) = run.loaded.card, count_parameters(run.model)
+    return {
+        "command": public_command(this_command()),
+        "task": run.task.name,
+        "versions": library_versions(),
+        "hardware": describe(run.accelerator, run.device, run.plan),
+        "num_processes": run.accelerator.num_processes,
+        "mixed_precision": run.precision,
+        "effective_batch_size": run.plan.effective,
+        "trainable_parameters": trainable,
+        "total_parameters": total,
+        "license": card.get("license") or run.args.license,
+        "license_name": card.get("license_name"),
+        "license_link": card.get("license_link"),
+        "language": card.get("language"),
+        "train_examples": state.train_examples,
+        "tracker_urls": state.tracker_urls,
+        "date": datetime.date.today().isoformat(),
+    }
+
+
+def save_final_model(run: Run, state: TrainState) -> None:
     """The trained model, tokenizer, training_args.json and trainer_state.json.
 
     Results of an earlier run in the same folder, and its checkpoints, go once this model is whole.
@@ -40,19 +109,19 @@ def save_final_model(context: Context, training: Training) -> None:
         RunError: no space left, or weights that are not finite (the last step's were not looked at yet where there are
             no checkpoints); names the checkpoint that is whole.
     """
-    folder = context.output_dir
+    folder = run.output_dir
     temporary = folder / (TEMPORARY + "model")
+
+    def fill(target: Path) -> None:
+        save_model(run, target, getattr(torch, run.args.save_dtype))
+        (target / "training_args.json").write_text(shown_arguments(run.args), encoding="utf-8")
+        write_trainer_state(target / checkpoints.STATE, run, state)
+
     whole = checkpoints.checkpoints_in(folder)
-
-    def write(target: Path) -> None:
-        context.save_model(target, DTYPES[context.args.save_dtype])
-        (target / "training_args.json").write_text(shown_arguments(context.args), encoding="utf-8")
-        context.write_trainer_state(target / checkpoints.STATE, training)
-
     safe = f"{whole[-1]} is whole" if whole else "nothing of this run is on the disk"
-    if not all(bool(torch.isfinite(parameter).all()) for parameter in context.model.parameters()):
+    if not all(bool(torch.isfinite(parameter).all()) for parameter in run.model.parameters()):
         raise RunError(f"the trained weights are not finite and were not saved; lower learning_rate; {safe}")
-    checkpoints.write_whole(temporary, write, "the model", f"free some space and resume; {safe}")
+    checkpoints.write_checkpoint(temporary, fill, "the model", f"free some space and resume; {safe}")
     for pattern in RESULT_PATTERNS:
         for path in folder.glob(pattern):
             path.unlink()
@@ -64,7 +133,7 @@ def save_final_model(context: Context, training: Training) -> None:
         path.replace(folder / path.name)
     temporary.rmdir()
     sync(folder)
-    checkpoints.rotate(folder, None, [], training.progress.run_id)
+    checkpoints.rotate(folder, None, [], state.progress.run_id)
 
 
 def shown_arguments(args: Arguments) -> str:
@@ -77,41 +146,35 @@ def shown_arguments(args: Arguments) -> str:
     return json.dumps(shown, indent=2) + "\n"
 
 
-def write_evaluation(context: Context, results: list[Evaluated]) -> None:
+def write_evaluation(run: Run, sets: list[EvaluationSet], results: list[EvaluationResult]) -> None:
     """eval_results_*.txt and eval_predictions_*.tsv of every set; the keys go into all_results.json."""
     merged: dict[str, Any] = {}
-    config = context.model.config
-    for split, result in zip(context.evaluation_splits, results, strict=True):
-        values = {f"eval_{key}": value for key, value in sorted(result.metrics.items())}
-        values["eval_samples"] = len(result.logits)
-        text = "".join(f"{key} = {value}\n" for key, value in values.items())
-        with whole_file(context.output_dir / f"eval_results_{result.name}.txt", MODEL_IS_WHOLE) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-        merged.update(result.named_metrics())
+    id2label = run.model.config.id2label
+    for evaluation_set, result in zip(sets, results, strict=True):
+        metrics = dict(sorted(result.metrics.items()))
+        values = {**{f"eval_{key}": value for key, value in metrics.items()}, "eval_samples": len(result.logits)}
+        with whole_file(run.output_dir / f"eval_results_{result.name}.txt", MODEL_IS_WHOLE) as temporary:
+            temporary.write_text("".join(f"{key} = {value}\n" for key, value in values.items()), encoding="utf-8")
+        merged |= result.named_metrics()
         merged[f"eval_samples{result.suffix}"] = len(result.logits)
         merged[f"eval_runtime{result.suffix}"] = round(result.seconds, 4)
-        predictions = to_task_predictions(result.logits, context.task, context.label_map)
-        names = {"model": config.id2label, "task": context.task.label_names}
-        with whole_file(context.output_dir / f"eval_predictions_{result.name}.tsv", MODEL_IS_WHOLE) as temporary:
-            write_predictions(temporary, result.logits, split.labels, predictions, names)
-        logger.info(
-            "%s: %s", result.name, ", ".join(f"{key} {value:.4f}" for key, value in sorted(result.metrics.items()))
-        )
-    merge_results(context.output_dir, merged)
+        labels, predictions = evaluation_set.tokens.labels, to_task_predictions(result.logits, run.task, run.label_map)
+        with whole_file(run.output_dir / f"eval_predictions_{result.name}.tsv", MODEL_IS_WHOLE) as temporary:
+            write_predictions(temporary, result.logits, labels, predictions, id2label, run.task)
+        logger.info("%s: %s", result.name, ", ".join(f"{key} {value:.4f}" for key, value in metrics.items()))
+    merge_results(run.output_dir, merged)
 
 
-def training_results(context: Context, training: Training) -> dict[str, Any]:
+def training_results(run: Run, state: TrainState) -> dict[str, Any]:
     """The training's share of all_results.json."""
-    progress = training.progress
-    examples = progress.step * context.plan.effective
-    full, rest = divmod(progress.step, training.steps_per_epoch)
-    if context.train_examples is not None:
-        examples = full * context.train_examples + rest * context.plan.effective
+    progress = state.progress
+    full, rest = divmod(progress.step, state.steps.per_epoch)
+    examples = full * state.train_examples + rest * run.plan.effective
     return {
-        "epoch": progress.step / training.steps_per_epoch,
+        "epoch": state.epoch,
         "train_loss": progress.loss_sum / max(progress.loss_examples, 1),
         "train_runtime": round(progress.seconds, 4),
-        "train_samples": context.train_examples,
+        "train_samples": state.train_examples,
         "train_samples_per_second": round(examples / max(progress.seconds, 1e-9), 3),
         "train_steps_per_second": round(progress.step / max(progress.seconds, 1e-9), 3),
         "train_data_time_share": round(progress.data_seconds / max(progress.seconds, 1e-9), 4),
@@ -134,4 +197,4 @@ def merge_results(output_dir: Path, values: dict[str, Any]) -> None:
 def remove_if_empty(folder: Path) -> None:
     """Undo the making of an output_dir in which nothing was written."""
     if folder.is_dir() and not any(folder.iterdir()):
-        shutil.rmtree(folder)
+        folder.rmdir()

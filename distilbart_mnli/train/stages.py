@@ -10,23 +10,25 @@ import torch
 import transformers
 
 from distilbart_mnli.command_line import set_up_logging
-from distilbart_mnli.data.batches import TokenizedSplit
-from distilbart_mnli.data.splits import get_task, load_evaluation, load_test, load_train
+from distilbart_mnli.data.splits import Split, get_task, load_evaluation, load_test, load_train
 from distilbart_mnli.data.submission import write_submission
+from distilbart_mnli.data.tasks import Task, set_suffix
 from distilbart_mnli.errors import InputError, RunError
 from distilbart_mnli.model.bart import count_parameters, freeze
 from distilbart_mnli.model.predict import to_task_predictions
-from distilbart_mnli.model.pretrained import load
+from distilbart_mnli.model.pretrained import load, model_digest
 from distilbart_mnli.options.read import Arguments
 from distilbart_mnli.processes import lock_output_dir, together, wait_for_all
 from distilbart_mnli.publish import hub, smoke_test
 from distilbart_mnli.publish.card import add_license, write_model_card
 from distilbart_mnli.publish.staging import check_publishable
-from distilbart_mnli.train import checkpoints
+from distilbart_mnli.train import checkpoints, resume
+from distilbart_mnli.train.device import device_for
+from distilbart_mnli.train.evaluation import EvaluationSet, evaluation_sets, logits_of, open_caches
+from distilbart_mnli.train.evaluation import evaluate as evaluate_sets
 from distilbart_mnli.train.launch import batch_plan, describe, make_accelerator
 from distilbart_mnli.train.loop import Training, is_out_of_memory
-from distilbart_mnli.train.resume import load_best
-from distilbart_mnli.train.run import Context, Evaluated
+from distilbart_mnli.train.run import Run, tokenize_split
 from distilbart_mnli.train.saving import (
     merge_results,
     remove_if_empty,
@@ -34,6 +36,7 @@ from distilbart_mnli.train.saving import (
     training_results,
     write_evaluation,
 )
+from distilbart_mnli.train.state import Steps
 from distilbart_mnli.train.trackers import Trackers, check_installed
 
 logger = logging.getLogger(__name__)
@@ -73,11 +76,12 @@ def check_output_dir(args: Arguments) -> None:
 
 
 @contextlib.contextmanager
-def prepared(args: Arguments) -> Iterator[Context]:
+def prepared(args: Arguments) -> Iterator[tuple[Run, list[EvaluationSet]]]:
     """Processes, model, task and evaluation sets, read and checked; the output folder locked while it is open."""
     check_output_dir(args)
     check_installed(args.report_to)
     accelerator = make_accelerator(args)
+    device = device_for(accelerator)
     set_up_logging(accelerator.is_main_process)
     set_precision(args)
     assert args.output_dir is not None
@@ -91,14 +95,13 @@ def prepared(args: Arguments) -> Iterator[Context]:
         with together():
             stack.enter_context(lock_output_dir(output_dir, accelerator.is_main_process))
             task = get_task(args)
-            evaluation = load_evaluation(args, task) if args.do_eval or args.eval_strategy != "no" else []
+            splits = load_evaluation(args, task) if args.do_eval or args.eval_strategy != "no" else []
+            check_best_metric(args, task, splits)
             loaded = load(args, task)
-        logger.info("%s", describe(accelerator, plan, accelerator.mixed_precision))
-        context = Context(args, accelerator, plan, task, loaded, output_dir, evaluation)
-        with together():
-            check_best_metric(args, context)
-        context.evaluation_splits = [context.tokenize(split) for split in evaluation]
-        yield context
+        device.keep_shapes_static(loaded.model)
+        logger.info("%s", describe(accelerator, device, plan))
+        run = Run(args, accelerator, device, plan, task, loaded, output_dir)
+        yield run, evaluation_sets(run, splits)
 
 
 @contextlib.contextmanager
@@ -125,29 +128,28 @@ def set_precision(args: Arguments) -> None:
         torch.set_float32_matmul_precision("high" if tf32 else "highest")
 
 
-def check_best_metric(args: Arguments, context: Context) -> None:
+def check_best_metric(args: Arguments, task: Task, splits: list[Split]) -> None:
     """Raises InputError where metric_for_best_model is nothing that an evaluation of this task gives."""
     if not args.do_train or args.metric_for_best_model is None:
         return
-    suffixes = [context.suffix(split.name) for split in context.evaluation]
-    known = [f"{name}{suffix}" for suffix in suffixes for name in ("loss", *context.task.metrics)]
+    suffixes = [set_suffix(split.name, splits[0].name) for split in splits]
+    known = [f"{name}{suffix}" for suffix in suffixes for name in ("loss", *task.metrics)]
     if args.metric_for_best_model.removeprefix("eval_") not in known:
         raise InputError(
-            f"metric_for_best_model {args.metric_for_best_model}: an evaluation of {context.task.name} gives "
+            f"metric_for_best_model {args.metric_for_best_model}: an evaluation of {task.name} gives "
             f"{', '.join(known) or 'nothing (eval_strategy is no)'}"
         )
 
 
-def train(context: Context) -> Training:
+def train(run: Run, sets: list[EvaluationSet]) -> Training:
     """Train, save the model in output_dir, write the training's results."""
-    args, accelerator = context.args, context.accelerator
+    args, model = run.args, run.model
     with together():
-        train_split = load_train(args, context.task)
-    split = context.tokenize(train_split)
-    context.train_examples = len(split)
-    freeze(context.model, args.freeze_encoder, args.freeze_embeds, args.frozen_encoder_dropout)
-    context.remember_model()
-    trainable, total = count_parameters(context.model)
+        train_split = load_train(args, run.task)
+    split = tokenize_split(run, train_split)
+    freeze(model, args.freeze_encoder, args.freeze_embeds, args.frozen_encoder_dropout)
+    digest = model_digest(model)
+    trainable, total = count_parameters(model)
     logger.info(
         "%d training examples, %d tokens on average; %.1f M parameters are trained, %.1f M are frozen",
         len(split),
@@ -156,29 +158,26 @@ def train(context: Context) -> Training:
         (total - trainable) / 1e6,
     )
     tracked = {name: value for name, value in vars(args).items() if name != "hub_token"}
-    run_name = args.run_name or context.output_dir.name
-    trackers = Trackers(args.report_to, run_name, context.output_dir, tracked, context.is_main)
-    context.tracker_urls = trackers.urls
-    training = Training(context, split, trackers)
-    if context.is_main:
-        checkpoints.remove_leftovers(context.output_dir)
+    trackers = Trackers(args.report_to, args.run_name or run.output_dir.name, run.output_dir, tracked, run.is_main)
+    training = Training(run, split, sets, trackers)
+    if run.is_main:
+        checkpoints.remove_leftovers(run.output_dir)
     try:
-        training.prepare()
-        if context.evaluation_splits:
-            context.prepare_evaluation(evaluations(training))
-        training.run()
+        training.prepare(digest)
+        open_caches(run, sets, evaluations(args, training.steps))
+        training.train()
     finally:
         trackers.finish()
-    if args.load_best_model_at_end:
-        load_best(training)
-    results = training_results(context, training)
+    if args.load_best_model_at_end and resume.load_best(run, training.state):
+        training.last_evaluation = None  # of the last step's weights
+    results = training_results(run, training.state)
     with together():
-        if context.is_main:
-            save_final_model(context, training)
-            merge_results(context.output_dir, results)
+        if run.is_main:
+            save_final_model(run, training.state)
+            merge_results(run.output_dir, results)
     logger.info(
         "trained %d steps in %.1f s, %.1f examples/s; waiting for data took %.1f %% of it",
-        training.progress.step,
+        training.state.progress.step,
         results["train_runtime"],
         results["train_samples_per_second"],
         100 * results["train_data_time_share"],
@@ -187,93 +186,94 @@ def train(context: Context) -> Training:
         counters = torch._dynamo.utils.counters
         breaks = sum(counters["graph_break"].values())
         logger.info("torch.compile: %d graphs, %d graph breaks", counters["stats"]["unique_graphs"], breaks)
-    accelerator.wait_for_everyone()
+    run.accelerator.wait_for_everyone()
     return training
 
 
-def evaluations(training: Training) -> int:
+def evaluations(args: Arguments, steps: Steps) -> int:
     """How often a training and the evaluation after it read the evaluation sets."""
-    args = training.args
-    every = {"no": 0, "steps": args.eval_steps or args.logging_steps, "epoch": training.steps_per_epoch}
-    step = every[args.eval_strategy]
-    return (training.total_steps // step if step else 0) + int(args.do_eval)
+    every = {"no": 0, "steps": args.eval_steps or args.logging_steps, "epoch": steps.per_epoch}[args.eval_strategy]
+    return (steps.total // every if every else 0) + int(args.do_eval)
 
 
-def evaluate(context: Context, training: Training | None) -> None:
+def evaluate(run: Run, sets: list[EvaluationSet], training: Training | None) -> None:
     """Evaluate the model as it is now, and write results and predictions."""
-    results: list[Evaluated]
     if training is None:
-        context.model.to(context.accelerator.device)
-        context.prepare_evaluation(1)
-    last = training.last_evaluation if training is not None else None
-    if training is not None and last is not None and last[0] == training.progress.step and not training.reloaded:
-        results = last[1]  # the last step's own evaluation, of the same weights
+        run.model.to(run.accelerator.device)
+        open_caches(run, sets, 1)
+        results = evaluate_sets(run, sets)
+    elif training.last_evaluation is not None and training.last_evaluation[0] == training.state.progress.step:
+        results = training.last_evaluation[1]  # the last step's own, of the same weights
     else:
-        results = context.evaluate(progress=context.show_progress)
+        results = evaluate_sets(run, sets)
     with together():
-        if context.is_main:
-            write_evaluation(context, results)
+        if run.is_main:
+            write_evaluation(run, sets, results)
 
 
-def predict(context: Context) -> None:
+def predict(run: Run) -> None:
     """Write the submission file of every test set."""
     with together():
-        splits = load_test(context.args, context.task)
-    context.model.to(context.accelerator.device)
+        splits = load_test(run.args, run.task)
+    run.model.to(run.accelerator.device)
     for split in splits:
-        tokenized: TokenizedSplit = context.tokenize(split)
-        logits = context.logits_of(tokenized, context.show_progress)
+        logits = logits_of(run, tokenize_split(run, split))
         with together():
-            if context.is_main:
-                predictions = to_task_predictions(logits, context.task, context.label_map)
-                path = write_submission(context.output_dir, context.task, split, predictions)
+            if run.is_main:
+                predictions = to_task_predictions(logits, run.task, run.label_map)
+                path = write_submission(run.output_dir, run.task, split, predictions)
                 logger.info("%d predictions in %s", len(split), path)
 
 
-def write_card(context: Context, target: hub.PublishTarget | None) -> None:
+def write_card(run: Run, target: hub.PublishTarget | None) -> None:
     """The model card, published or not."""
     with together():
-        if context.is_main:
-            write_model_card(context.output_dir, hub_model_id=target.repo_id if target else None)
+        if run.is_main:
+            write_model_card(run.output_dir, hub_model_id=target.repo_id if target else None)
 
 
-def publish(context: Context, target: hub.PublishTarget | None) -> None:
+def publish(run: Run, sets: list[EvaluationSet], target: hub.PublishTarget | None) -> None:
     """Publish output_dir from the first process; the others wait."""
-    first = context.evaluation[0] if context.args.do_eval else None
     with together():
-        if context.is_main:
+        if run.is_main:
             rows = None
-            if first is not None:
+            if run.args.do_eval:
+                first = sets[0].texts
                 count = min(smoke_test.ROWS, len(first))
                 rows = [(first.sentence1[i], first.sentence2[i] if first.sentence2 else None) for i in range(count)]
-            hub.publish(context.output_dir, context.args, target, rows)
+            hub.publish(run.output_dir, run.args, target, rows)
 
 
-def run(args: Arguments) -> None:
+def run_stages(args: Arguments) -> None:
     """Everything that run_glue.py does, in order."""
-    stages = args.do_train or args.do_eval or args.do_predict
-    target = None
-    if not stages:
-        if os.environ.get("RANK", "0") != "0":
-            return  # a launcher started several processes, which have nothing to compute together
-        set_up_logging(True)
-        finished = Path(args.output_dir or "")
-        if args.license:
-            check_publishable(finished)
-            add_license(finished, args.license, args.hub_model_id)
-        hub.publish(finished, args)
+    if not (args.do_train or args.do_eval or args.do_predict):
+        publish_only(args)
         return
-    with memory_in_one_line(args), prepared(args) as context:
+    target, training = None, None
+    with memory_in_one_line(args), prepared(args) as (run, sets):
         if args.push_to_hub:
             with together():
-                target = hub.preflight(args) if context.is_main else None
-        training = train(context) if args.do_train else None
-        if args.do_eval:
-            evaluate(context, training)
-        if args.do_predict:
-            predict(context)
+                target = hub.preflight(args) if run.is_main else None
         if args.do_train:
-            write_card(context, target)
+            training = train(run, sets)
+        if args.do_eval:
+            evaluate(run, sets, training)
+        if args.do_predict:
+            predict(run)
+        if args.do_train:
+            write_card(run, target)
         if args.push_to_hub:
-            publish(context, target)
+            publish(run, sets, target)
         wait_for_all()
+
+
+def publish_only(args: Arguments) -> None:
+    """Publish what an earlier run left in output_dir."""
+    if os.environ.get("RANK", "0") != "0":
+        return  # a launcher started several processes, which have nothing to compute together
+    set_up_logging()
+    finished = Path(args.output_dir or "")
+    if args.license:
+        check_publishable(finished)
+        add_license(finished, args.license, args.hub_model_id)
+    hub.publish(finished, args)

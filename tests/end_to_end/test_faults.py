@@ -19,9 +19,8 @@ import torch
 from huggingface_hub import ModelCard
 
 from distilbart_mnli.model import encoder_cache_build
-from distilbart_mnli.train import checkpoint_tensors, checkpoints, stages, trackers
+from distilbart_mnli.train import checkpoints, evaluation, resume, stages, trackers
 from distilbart_mnli.train import loop as training
-from distilbart_mnli.train.run import Context
 from tests.support.in_process import train_here, weights
 from tests.support.training_runs import Workshop, command, environment, only_checkpoint, outcome
 
@@ -65,24 +64,18 @@ def fails_from(call: int, size: int, function):
 
 # What is written, by which function, its call that finds the disk full, the bytes that still fit, what the line names.
 FULL = {
-    "a checkpoint's weights": (Context, "save_model", 4, 50_000, "checkpoint-4"),
-    "a checkpoint's tokenizer": (Context, "save_model", 4, 5_000, "checkpoint-4"),
-    "a checkpoint's moments": (checkpoint_tensors, "save_optimizer", 4, 5_000, "checkpoint-4"),
-    "a checkpoint's generators": (
-        checkpoint_tensors,
-        "save_random_states",
-        4,
-        100,
-        "checkpoint-4",
-    ),
-    "a checkpoint's state": (Context, "write_trainer_state", 4, 1_000, "checkpoint-4"),
+    "a checkpoint's weights": (resume, "save_model", 4, 50_000, "checkpoint-4"),
+    "a checkpoint's tokenizer": (resume, "save_model", 4, 5_000, "checkpoint-4"),
+    "a checkpoint's moments": (resume, "save_optimizer", 4, 5_000, "checkpoint-4"),
+    "a checkpoint's generators": (resume, "save_random_states", 4, 100, "checkpoint-4"),
+    "a checkpoint's state": (resume, "write_trainer_state", 4, 1_000, "checkpoint-4"),
     "the final model": (stages, "save_final_model", 1, 50_000, "the model"),
     "the training's results": (stages, "merge_results", 1, 10, "all_results.json"),
     "the evaluation's results": (stages, "write_evaluation", 1, 10, "eval_results_mnli.txt"),
     "the predictions": (stages, "write_evaluation", 1, 300, "eval_predictions_mnli.tsv"),
     "the curves": (stages, "write_card", 1, 10, "training_curves.png"),
     "the model card": (ModelCard, "save", 1, 10, "README.md"),
-    "the tokens": (Context, "tokenize", 1, 500, "the tokens of mnli"),
+    "the tokens": (evaluation, "tokenize_split", 1, 500, "the tokens of mnli"),
     "an encoder cache": (encoder_cache_build, "_lay_out", 1, 10_000, "encoder cache"),
 }
 
@@ -263,7 +256,7 @@ def test_weights_that_are_not_finite_are_never_the_result(shop, tmp_path, monkey
 
     def spoil(self, *arguments):
         step(self, *arguments)
-        if self.progress.step == 6:
+        if self.state.progress.step == 6:
             self.parameters[0].data.view(-1)[0] = float("inf")
 
     monkeypatch.setattr(training.Training, "_step", spoil)
@@ -312,7 +305,7 @@ def test_no_memory_in_an_evaluation_says_what_to_lower(shop, tmp_path, monkeypat
     def greedy(*arguments, **keywords):
         return torch.empty(1 << 55) if kind == "torch" else np.empty(1 << 58)
 
-    monkeypatch.setattr(Context, "evaluate", greedy)
+    monkeypatch.setattr(evaluation, "evaluate_logits", greedy)
     code, error = train_here(options_in(shop, tmp_path, do_train=do_train))
     assert code == 1 and error.startswith("out of memory") and "per_device_eval_batch_size" in error
 

@@ -14,6 +14,7 @@ import pytest
 
 from distilbart_mnli.data import batches as batching
 from distilbart_mnli.train import loop as training
+from distilbart_mnli.train.device import Device
 from tests.support.in_process import train_here, weights
 from tests.support.training_runs import Workshop, digest, only_checkpoint, outcome, run_list
 
@@ -105,7 +106,7 @@ def test_saving_changes_nothing(shop, uninterrupted):
 
 def test_without_the_saved_random_states_the_comparison_fails(shop, uninterrupted, tmp_path, monkeypatch):
     expected = uninterrupted(RANDOM)
-    monkeypatch.setattr(training.checkpoint_tensors, "set_random_state", lambda states: None)
+    monkeypatch.setattr(Device, "set_random_state", lambda self, states: None)
     found = resumed(shop, expected, RANDOM, 5, tmp_path)
     assert outcome(found)["weights"] != outcome(expected)["weights"]
 
@@ -118,7 +119,7 @@ def test_a_run_interrupted_three_times_ends_as_the_uninterrupted_one(shop, unint
     for last in (3, 8, 13):
 
         def save_and_die(self, last=last):
-            if self.progress.step > last:
+            if self.state.progress.step > last:
                 raise KeyboardInterrupt
             whole_save(self)
 
@@ -343,7 +344,7 @@ def test_a_new_training_over_an_old_one_removes_nothing_before_it_has_saved(
 
     def die_at(step):
         def save(self):
-            if self.progress.step == step:
+            if self.state.progress.step == step:
                 raise KeyboardInterrupt
             whole_save(self)
 

@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from distilbart_mnli.train.checkpoint_tensors import load_random_states
 from distilbart_mnli.train.checkpoints import checkpoints_in, read_state
 from distilbart_mnli.train.loop import Training
 from distilbart_mnli.train.signals import StopSignals
+from distilbart_mnli.train.state import load_random_states
 from tests.support.in_process import train_here
 from tests.support.launch import start
 from tests.support.tiny import ROOT, tiny_mnli

@@ -263,7 +263,7 @@ def test_no_token_is_written_anywhere(shop, tmp_path, monkeypatch, capfd, caplog
     "words", [["--hub_token", FLAG_TOKEN], [f"--hub_token={FLAG_TOKEN}"], ["--hub-token", FLAG_TOKEN]]
 )
 def test_the_command_that_goes_on_is_printed_without_the_token(monkeypatch, words):
-    from distilbart_mnli.public_text import command_line
+    from distilbart_mnli.command_line import this_command
 
     monkeypatch.setattr("sys.argv", ["/here/run_glue.py", "args.json", *words, "--seed", "3"])
-    assert command_line().partition(" run")[2] == "_glue.py args.json --seed 3"
+    assert this_command().partition(" run")[2] == "_glue.py args.json --seed 3"

@@ -27,7 +27,9 @@ from torch import Tensor
 
 import run_glue
 from distilbart_mnli.errors import CommandError, run_command
-from distilbart_mnli.options.read import Arguments, check_together, parse_arguments
+from distilbart_mnli.options.fields import Arguments
+from distilbart_mnli.options.read import parse_arguments
+from distilbart_mnli.options.rules import check_together
 from distilbart_mnli.train import stages
 from distilbart_mnli.train.loop import Training
 
@@ -59,7 +61,7 @@ def as_in_a_new_process(*argv: object) -> Iterator[pytest.MonkeyPatch]:
 def glue(*words: object) -> int:
     """run_glue.py with this command line; returns its exit code."""
     with as_in_a_new_process("run_glue.py", *words):
-        return run_command(run_glue.run_stages)
+        return run_command(run_glue.run_glue)
 
 
 def train_here(options: dict[str, Any], flags: tuple[str, ...] = (), card: bool = False) -> tuple[int, str]:
@@ -83,7 +85,7 @@ def train_here(options: dict[str, Any], flags: tuple[str, ...] = (), card: bool 
             patch.setattr(stages, "write_card", lambda *_: None)
         torch.set_num_threads(1)
         try:
-            stages.run(parse_arguments(words))
+            stages.run_stages(parse_arguments(words))
         except CommandError as error:
             return error.exit_code, str(error)
         finally:
@@ -103,15 +105,15 @@ def run(**options: Any) -> Path:
     """All stages; returns output_dir."""
     args = arguments(**options)
     with as_in_a_new_process():
-        stages.run(args)
+        stages.run_stages(args)
     return Path(args.output_dir or "")
 
 
 def train(**options: Any) -> Training:
     """The training alone, without its card; returns its state."""
     args = arguments(**{"do_train": True, **options})
-    with as_in_a_new_process(), stages.prepared(args) as context:
-        return stages.train(context)
+    with as_in_a_new_process(), stages.prepared(args) as (run, sets):
+        return stages.train(run, sets)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

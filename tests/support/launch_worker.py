@@ -13,6 +13,7 @@ from pathlib import Path
 from distilbart_mnli.errors import InputError, run_command
 from distilbart_mnli.options.read import Arguments
 from distilbart_mnli.processes import agree_max, gather_objects, lock_output_dir, raise_together, ranks_sharing
+from distilbart_mnli.train.device import device_for
 from distilbart_mnli.train.launch import batch_plan, describe, make_accelerator
 
 TASK = sys.argv[1]
@@ -27,7 +28,7 @@ def say(**facts: object) -> None:
 def report() -> None:
     args = Arguments(**OPTIONS)
     accelerator = make_accelerator(args)
-    plan = batch_plan(args, accelerator.num_processes)
+    plan, device = batch_plan(args, accelerator.num_processes), device_for(accelerator)
     rank = accelerator.process_index
     say(
         rank=rank,
@@ -35,7 +36,7 @@ def report() -> None:
         processes=accelerator.num_processes,
         type=accelerator.distributed_type.value,
         device=accelerator.device.type,
-        line=describe(accelerator, plan, accelerator.mixed_precision),
+        line=describe(accelerator, device, plan),
         largest=agree_max(10 + rank),
         gathered=gather_objects({"rank": rank}),
         sharing=ranks_sharing(FOLDER),

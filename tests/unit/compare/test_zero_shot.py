@@ -21,7 +21,7 @@ from distilbart_mnli.compare.zero_shot import (
 from distilbart_mnli.data.batches import Collator, Padding
 from distilbart_mnli.errors import InputError
 from distilbart_mnli.model.bart import ShortCutBart
-from distilbart_mnli.model.predict import predict_logits
+from distilbart_mnli.model.predict import Inference, predict_logits
 from tests.support.tiny import GLUE_LABELS, TEACHER_LABELS, sentence, tiny_bart, tiny_config
 
 TOPICS = ["cat", "old house", "garden"]
@@ -39,7 +39,7 @@ def scores_of(folder: Path, data: ZeroShotData) -> np.ndarray:
     model = ShortCutBart.from_pretrained(folder, dtype=torch.float32).eval()
     pairs = tokenize_pairs(data, AutoTokenizer.from_pretrained(folder), model.config)
     collate = Collator(pairs, model.config.pad_token_id, Padding(model.config.max_position_embeddings))
-    return label_scores(predict_logits(model, collate, 8), data, entailment_id(model.config))
+    return label_scores(predict_logits(model, collate, Inference(batch_size=8)), data, entailment_id(model.config))
 
 
 # Entailment is the last label of the teacher's order, the first of GLUE's. The text of 200 words is cut short.

@@ -37,7 +37,7 @@ class Commands:
         elif script == "run_glue.py":
             args = parse_arguments([str(ROOT / words[0]), *words[1:], "--use_cpu", "--disable_tqdm"])
             with as_in_a_new_process():
-                stages.run(args)
+                stages.run_stages(args)
         else:
             main = bert_to_bart.main if script.endswith("bert_to_bart.py") else create_student.main
             with self.monkeypatch.context() as patch:
@@ -74,7 +74,7 @@ def stop_after_two_steps(monkeypatch):
 
     def stopping(self, *args):
         step(self, *args)
-        if self.progress.step == 2:
+        if self.state.progress.step == 2:
             os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(Training, "_step", stopping)

@@ -40,7 +40,7 @@ def run_here(words: list[str]) -> int:
         patch.setattr(stages, "write_card", lambda *_: None)  # a plot a run; other tests look at the cards
         if "run_glue.py" in words:
             with as_in_a_new_process():
-                stages.run(parse_arguments([*words[2:], "--use_cpu", "--disable_tqdm"]))
+                stages.run_stages(parse_arguments([*words[2:], "--use_cpu", "--disable_tqdm"]))
         else:
             script, first = (fresh_student, 3) if "-m" in words else (create_student, 2)
             patch.setattr(sys, "argv", [words[1], *words[first:]])

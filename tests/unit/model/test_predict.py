@@ -13,6 +13,7 @@ from distilbart_mnli.data.splits import TASKS
 from distilbart_mnli.errors import RunError
 from distilbart_mnli.model.bart import ShortCutBart
 from distilbart_mnli.model.predict import (
+    Inference,
     Processes,
     evaluate_logits,
     mean_loss,
@@ -44,7 +45,8 @@ def models() -> tuple[BartForSequenceClassification, ShortCutBart]:
 
 
 def logits_of(model, split, batch_size=8, **more) -> np.ndarray:
-    return predict_logits(model, Collator(split, 1, Padding(128, multiple_of=8)), batch_size, **more)
+    collate = Collator(split, 1, Padding(128, multiple_of=8))
+    return predict_logits(model, collate, Inference(batch_size=batch_size, **more))
 
 
 def of_many_processes(model, split, count, batch_size=8, **more) -> np.ndarray:
@@ -94,7 +96,7 @@ def test_fewer_rows_than_processes_are_no_fault(lengths):
 
 
 @pytest.mark.parametrize(
-    "more", [{"workers": 0}, {"workers": 3}, {"fill": True}, {"batch_size": 53}, {"batch_size": 1}]
+    "more", [{"workers": 0}, {"workers": 3}, {"static_shapes": True}, {"batch_size": 53}, {"batch_size": 1}]
 )
 def test_neither_threads_nor_filled_batches_nor_the_batch_size_change_the_logits(more):
     _, ours = models()
@@ -113,7 +115,7 @@ def test_filled_batches_have_one_size():
         return forward(input_ids, attention_mask)
 
     ours.forward = watched
-    logits_of(ours, split, 8, fill=True)
+    logits_of(ours, split, 8, static_shapes=True)
     assert sizes == {8}
 
 
@@ -193,11 +195,12 @@ def test_the_predictions_file_holds_names_and_logits_that_read_back_to_the_bit(t
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(4, 3)).astype(np.float32)
     labels = np.array([2, 0, 1, 1])
-    names = {"model": {0: "contradiction", 1: "neutral", 2: "entailment"}, "task": MNLI.label_names}
-    write_predictions(tmp_path / "p.tsv", logits, labels, to_task_predictions(logits, MNLI, TEACHER_MAP), names)
+    names = {0: "contradiction", 1: "neutral", 2: "entailment"}
+    predictions = to_task_predictions(logits, MNLI, TEACHER_MAP)
+    write_predictions(tmp_path / "p.tsv", logits, labels, predictions, names, MNLI)
     head, *lines = (line.split("\t") for line in (tmp_path / "p.tsv").read_text().splitlines())
     assert head == ["index", "label", "prediction", "logit_contradiction", "logit_neutral", "logit_entailment"]
     assert [line[0] for line in lines] == ["0", "1", "2", "3"]
     assert [line[1] for line in lines] == ["entailment", "contradiction", "neutral", "neutral"]
-    assert [line[2] for line in lines] == [names["model"][i] for i in logits.argmax(1)]
+    assert [line[2] for line in lines] == [names[i] for i in logits.argmax(1)]
     np.testing.assert_array_equal(np.array([line[3:] for line in lines]).astype(np.float32), logits)

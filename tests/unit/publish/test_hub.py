@@ -142,10 +142,10 @@ def test_a_gitignore_in_the_repository_keeps_nothing_of_ours_out(hub, run_dir, n
 
 def test_of_several_processes_the_first_publishes_a_finished_run(hub, run_dir, no_smoke, monkeypatch):
     monkeypatch.setenv("RANK", "1")
-    stages.run(arguments(run_dir))
+    stages.run_stages(arguments(run_dir))
     assert hub.requests == []
     monkeypatch.setenv("RANK", "0")
-    stages.run(arguments(run_dir))
+    stages.run_stages(arguments(run_dir))
     assert len(hub.commits(REPO)) == 2
 
 
@@ -335,7 +335,7 @@ def test_a_publish_only_run_checks_the_card_itself(hub, run_dir):
 def test_a_publish_only_run_adds_a_license_that_the_card_lacks(hub, run_dir, no_smoke, monkeypatch):
     (run_dir / "README.md").write_text("# By hand\n\nWords of mine.\n")
     monkeypatch.setattr(stages, "set_up_logging", lambda main: None)
-    stages.run(arguments(run_dir, license="apache-2.0"))
+    stages.run_stages(arguments(run_dir, license="apache-2.0"))
     card = ModelCard(hub.files(REPO)["README.md"].decode())
     assert card.data.license == "apache-2.0" and "Words of mine." in card.text
     (run_dir / "model.safetensors").unlink()

@@ -12,7 +12,11 @@ from transformers import get_scheduler
 
 from distilbart_mnli.errors import InputError, RunError
 from distilbart_mnli.options.fields import FOLLOW_EVALUATIONS, SCHEDULES
-from distilbart_mnli.train import checkpoint_tensors, checkpoints
+from distilbart_mnli.train import checkpoints
+from distilbart_mnli.train import state as train_state
+from distilbart_mnli.train.device import Device
+from distilbart_mnli.train.optimizer import plain_state
+from distilbart_mnli.train.resume import recipe_difference
 
 FILES = [
     "config.json",
@@ -40,7 +44,7 @@ def write_checkpoint(
 
     output_dir.mkdir(exist_ok=True)
     final = output_dir / f"checkpoint-{step}"
-    checkpoints.write_whole(final, write, final.name, "nothing else is whole")
+    checkpoints.write_checkpoint(final, write, final.name, "nothing else is whole")
     return final
 
 
@@ -138,14 +142,14 @@ def test_a_safetensors_or_tokenizers_failure_is_told_in_one_line_too(tmp_path):
         raise Exception("No space left on device (os error 28)")  # what tokenizers 0.22 raises
 
     with pytest.raises(RunError, match="No space left on device"):
-        checkpoints.write_whole(tmp_path / "checkpoint-1", tokenizer_fails, "checkpoint-1", "nothing is whole")
+        checkpoints.write_checkpoint(tmp_path / "checkpoint-1", tokenizer_fails, "checkpoint-1", "nothing is whole")
     assert names(tmp_path) == []
 
     def fault_of_ours(folder: Path) -> None:
         raise Exception("something else")
 
     with pytest.raises(Exception, match="something else") as caught:
-        checkpoints.write_whole(tmp_path / "checkpoint-1", fault_of_ours, "checkpoint-1", "nothing is whole")
+        checkpoints.write_checkpoint(tmp_path / "checkpoint-1", fault_of_ours, "checkpoint-1", "nothing is whole")
     assert not isinstance(caught.value, RunError)
 
 
@@ -267,17 +271,15 @@ def test_optimizer_states_come_back_bit_for_bit(tmp_path):
     optimizer, scheduler = make(straight)
     for number in range(6):
         if number == 3:
-            groups = checkpoint_tensors.save_optimizer(
-                optimizer, ["a", "b.c", "d/e"], tmp_path / "optimizer.safetensors"
-            )
+            groups = train_state.save_optimizer(optimizer, ["a", "b.c", "d/e"], tmp_path / "optimizer.safetensors")
             # Through JSON, as in a checkpoint.
-            saved = json.loads(json.dumps([groups, checkpoints.plain_state(scheduler.state_dict())]))
+            saved = json.loads(json.dumps([groups, plain_state(scheduler.state_dict())]))
             values = [value.detach().clone() for value in straight]
         step(straight, optimizer, scheduler, number)
     again = [torch.nn.Parameter(value) for value in values]
     optimizer, scheduler = make(again)
-    tensors = checkpoint_tensors.load_file(tmp_path / "optimizer.safetensors")
-    checkpoint_tensors.load_optimizer(optimizer, ["a", "b.c", "d/e"], tensors, saved[0])
+    tensors = train_state.load_file(tmp_path / "optimizer.safetensors")
+    train_state.load_optimizer(optimizer, ["a", "b.c", "d/e"], tensors, saved[0])
     scheduler.load_state_dict({**scheduler.state_dict(), **saved[1]})
     for number in range(3, 6):
         step(again, optimizer, scheduler, number)
@@ -309,7 +311,7 @@ def test_every_schedule_goes_on_where_it_was(name):
     rates = []
     for number in range(9):
         if number == 4:
-            saved = json.loads(json.dumps(checkpoints.plain_state(scheduler.state_dict())))
+            saved = json.loads(json.dumps(plain_state(scheduler.state_dict())))
             rate = optimizer.param_groups[0]["lr"]
         rates.append(step(optimizer, scheduler))
     optimizer, scheduler = make()
@@ -321,12 +323,12 @@ def test_every_schedule_goes_on_where_it_was(name):
 def test_random_states_of_twelve_processes_keep_their_order(tmp_path):
     """Twelve, because the names "10" and "2" sort as text in the wrong order."""
     states = [{"cpu": torch.Generator().manual_seed(number).get_state()} for number in range(12)]
-    checkpoint_tensors.save_random_states(states, tmp_path / "random_states.safetensors")
-    loaded = checkpoint_tensors.load_random_states(tmp_path / "random_states.safetensors")
+    train_state.save_random_states(states, tmp_path / "random_states.safetensors")
+    loaded = train_state.load_random_states(tmp_path / "random_states.safetensors")
     assert all(torch.equal(one["cpu"], two["cpu"]) for one, two in zip(states, loaded, strict=True))
     torch.manual_seed(7)
     drawn = torch.rand(3)
-    checkpoint_tensors.set_random_state(loaded[7])
+    Device(torch.device("cpu")).set_random_state(loaded[7])
     assert torch.equal(torch.rand(3), drawn)
 
 
@@ -334,5 +336,5 @@ def test_the_difference_of_recipes_is_named():
     then = {"seed": 1, "model": "a" * 64, "dropout": None, "kept": 1}
     now = {"seed": 2, "model": "b" * 64, "dropout": 0.1, "kept": 1}
     expected = f'dropout: null -> 0.1, model: "{"a" * 12}" -> "{"b" * 12}", seed: 1 -> 2'
-    assert checkpoints.recipe_difference(then, now) == expected
-    assert checkpoints.recipe_difference(then, then) is None
+    assert recipe_difference(then, now) == expected
+    assert recipe_difference(then, then) is None

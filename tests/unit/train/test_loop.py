@@ -23,9 +23,10 @@ from distilbart_mnli.data.splits import TASKS, load_train
 from distilbart_mnli.errors import InputError, RunError
 from distilbart_mnli.model.bart import ShortCutBart, freeze
 from distilbart_mnli.options.read import Arguments
-from distilbart_mnli.train.loop import Training, group_parameters, row_losses
-from distilbart_mnli.train.optimizer import make_schedule
-from distilbart_mnli.train.run import Context, Evaluated
+from distilbart_mnli.train.device import Device
+from distilbart_mnli.train.evaluation import EvaluationResult
+from distilbart_mnli.train.loop import Training, row_losses
+from distilbart_mnli.train.optimizer import group_parameters, make_schedule
 from tests.support.in_process import arguments, results, run, state, train, weights
 from tests.support.tiny import tiny_bart, tiny_config, tiny_mnli, tiny_tokenizer
 
@@ -96,10 +97,10 @@ def by_hand(made: Path, steps: int = 6, smoothing: float = 0.0, frozen=True, war
 
 def assert_equal_training(training: Training, reference, tolerance=1e-5) -> None:
     expected, losses, rates = reference
-    logged = [entry for entry in training.progress.log_history if "loss" in entry]
+    logged = [entry for entry in training.state.progress.log_history if "loss" in entry]
     np.testing.assert_allclose([entry["loss"] for entry in logged], losses, rtol=tolerance)
     np.testing.assert_allclose([entry["learning_rate"] for entry in logged], rates, rtol=1e-6, atol=1e-15)
-    saved = weights(training.output_dir)
+    saved = weights(training.run.output_dir)
     for name, tensor in saved.items():
         # The floor is for k_proj.bias, whose gradient is 0 but for rounding, and which stays 0.
         assert (tensor - expected[name]).abs().max() <= tolerance * max(float(expected[name].abs().max()), 0.01), name
@@ -147,7 +148,7 @@ def test_a_training_is_the_plain_loop_over_the_stock_model_however_its_batches_a
 def test_smoothing_warm_up_schedules_clipping_and_steps_are_those_of_the_plain_loop(made, options, changes, reference):
     training = train(**{**options, **changes}, freeze_encoder=True, freeze_embeds=True)
     assert_equal_training(training, by_hand(made, **reference))
-    assert training.progress.step == reference.get("steps", 6)
+    assert training.state.progress.step == reference.get("steps", 6)
 
 
 def test_a_training_of_everything_is_the_plain_loop_too(made, options):
@@ -159,14 +160,13 @@ def test_rows_that_only_fill_a_batch_up_count_nowhere(made, options, monkeypatch
     shapes = set()
     prepare = Training.prepare
 
-    def filling(self):
-        self.context.fill = True
-        prepare(self)
-        forward = self.model.forward
-        self.model.forward = lambda **batch: shapes.add(len(batch["input_ids"])) or forward(**batch)
+    def filling(self, digest):
+        prepare(self, digest)
+        forward = self.run.model.forward
+        self.run.model.forward = lambda **batch: shapes.add(len(batch["input_ids"])) or forward(**batch)
 
     monkeypatch.setattr(Training, "prepare", filling)
-    monkeypatch.setattr(Context, "mark_step", lambda self: None)
+    monkeypatch.setattr(Device, "static_shapes", True)
     training = train(
         **{**options, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 3},
         freeze_encoder=True,
@@ -192,10 +192,10 @@ def test_a_training_with_the_encoder_cache_is_the_one_without(options, tmp_path,
     cached = train(**{**frozen, "output_dir": tmp_path / "cached", "cache_encoder_outputs": "true"})
     plain = train(**{**frozen, "output_dir": tmp_path / "plain", "cache_encoder_outputs": "false"})
     assert cached.states is not None and plain.states is None
-    losses = [[entry["loss"] for entry in t.progress.log_history] for t in (cached, plain)]
+    losses = [[entry["loss"] for entry in t.state.progress.log_history] for t in (cached, plain)]
     np.testing.assert_allclose(*losses, rtol=tolerance)
     before = weights(Path(str(options["model_name_or_path"])))
-    found, expected = weights(cached.output_dir), weights(plain.output_dir)
+    found, expected = weights(cached.run.output_dir), weights(plain.run.output_dir)
     change = torch.cat([(expected[name] - before[name]).flatten() for name in before])
     difference = torch.cat([(found[name] - expected[name]).flatten() for name in before])
     assert difference.norm() <= tolerance * change.norm() and change.norm() > 0
@@ -207,10 +207,10 @@ def test_bf16_on_a_cpu_trains_as_with_the_fused_attention_kernel(options, tmp_pa
     ours = train(**{**options, **more, "bf16": True, "output_dir": tmp_path / "ours"})
     monkeypatch.setattr("distilbart_mnli.train.loop.attention_kernels", lambda *_: contextlib.nullcontext())
     fused = train(**{**options, "bf16": True, "output_dir": tmp_path / "fused"})
-    losses = [[entry["loss"] for entry in t.progress.log_history] for t in (ours, fused)]
+    losses = [[entry["loss"] for entry in t.state.progress.log_history] for t in (ours, fused)]
     np.testing.assert_allclose(*losses, rtol=2e-2)
     before = weights(Path(str(options["model_name_or_path"])))
-    found, expected = weights(ours.output_dir), weights(fused.output_dir)
+    found, expected = weights(ours.run.output_dir), weights(fused.run.output_dir)
     change = torch.cat([(expected[name] - before[name]).flatten() for name in before])
     difference = torch.cat([(found[name] - expected[name]).flatten() for name in before])
     assert 0 < difference.norm() <= 2e-2 * change.norm()
@@ -291,15 +291,15 @@ def test_a_compiled_training_is_the_same_and_compiles_nothing_for_another_length
 def test_nothing_of_a_frozen_encoder_is_trained_or_remembered(made, options):
     frozen = {**options, "model_name_or_path": made / "dropout"}
     training = train(**frozen, freeze_encoder=True, freeze_embeds=True)
-    before, after = weights(made / "dropout"), weights(training.output_dir)
+    before, after = weights(made / "dropout"), weights(training.run.output_dir)
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed == {
         name
         for name in before
         if ".decoder.layers." in name or "decoder.layernorm" in name or "classification_head" in name
     }
-    held = {id(parameter) for parameter in training.raw_optimizer.state}
-    named = dict(training.model.named_parameters())
+    held = {id(parameter) for parameter in training.state.optimizer.state}
+    named = dict(training.run.model.named_parameters())
     assert {name for name, parameter in named.items() if id(parameter) in held} == changed
     assert all(parameter.grad is None for name, parameter in named.items() if name not in changed)
 
@@ -309,7 +309,7 @@ def test_the_encoder_has_dropout_in_training_only_if_asked(made, options, monkey
     step = Training._step
 
     def watched(self, batches, examples):
-        modes.append((self.model.model.encoder.training, self.model.model.decoder.training))
+        modes.append((self.run.model.model.encoder.training, self.run.model.model.decoder.training))
         step(self, batches, examples)
 
     monkeypatch.setattr(Training, "_step", watched)
@@ -322,7 +322,7 @@ def test_the_encoder_has_dropout_in_training_only_if_asked(made, options, monkey
     }.items():
         modes.clear()
         training = train(**dropout, **changes)
-        losses[name] = [entry["loss"] for entry in training.progress.log_history if "loss" in entry]
+        losses[name] = [entry["loss"] for entry in training.state.progress.log_history if "loss" in entry]
         assert modes == [(name != "off", True)] * 6, name
         assert (training.states is not None) == (name == "off")
     assert losses["off"] != losses["on"]
@@ -348,7 +348,7 @@ def test_weight_decay_is_on_everything_but_biases_and_layer_norms():
 def test_a_training_runs_in_a_thread_which_is_where_the_tpu_launcher_starts_it(options):
     with ThreadPoolExecutor(1) as pool:
         training = pool.submit(train, **options).result()
-    assert training.progress.step == training.total_steps > 0
+    assert training.state.progress.step == training.steps.total > 0
 
 
 def test_nothing_left_to_train_is_refused(options, monkeypatch):
@@ -363,7 +363,9 @@ def test_nothing_left_to_train_is_refused(options, monkeypatch):
 def test_dropout_and_new_weights_are_the_seed_s(made, options, tmp_path):
     dropout = {**options, "model_name_or_path": made / "dropout"}
     found = [
-        weights(train(**{**dropout, "output_dir": tmp_path / str(number), "seed": seed, "data_seed": 1}).output_dir)
+        weights(
+            train(**{**dropout, "output_dir": tmp_path / str(number), "seed": seed, "data_seed": 1}).run.output_dir
+        )
         for number, seed in enumerate((1, 1, 2))
     ]
     equal = [all(torch.equal(found[0][name], other[name]) for name in other) for other in found]
@@ -420,9 +422,9 @@ def test_a_schedule_that_follows_evaluations_is_stepped_by_them(options, monkeyp
         eval_steps=1,
     )
     # The rate that is logged at a step is the one before that step's evaluation.
-    logged = [entry["learning_rate"] for entry in training.progress.log_history if "loss" in entry]
+    logged = [entry["learning_rate"] for entry in training.state.progress.log_history if "loss" in entry]
     assert logged == [1e-3, 1e-3, 1e-3, 5e-4, 2.5e-4, 2.5e-4]
-    assert training.raw_optimizer.param_groups[0]["lr"] == 1.25e-4
+    assert training.state.optimizer.param_groups[0]["lr"] == 1.25e-4
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -433,14 +435,15 @@ def scripted(monkeypatch, losses, accuracies=None) -> None:
     """Evaluations give these values, one after the other, whatever the model is."""
     values = iter(zip(losses, accuracies or [0.5] * len(losses), strict=True))
 
-    def evaluate(self, progress=False):
+    def evaluate(run, sets):
         loss, accuracy = next(values)
         return [
-            Evaluated("mnli", "", np.zeros((2, 3), np.float32), {"loss": loss, "accuracy": accuracy}, 0.1),
-            Evaluated("mnli-mm", "_mm", np.zeros((2, 3), np.float32), {"loss": -loss, "accuracy": 0.1}, 0.1),
+            EvaluationResult("mnli", "", np.zeros((2, 3), np.float32), {"loss": loss, "accuracy": accuracy}, 0.1),
+            EvaluationResult("mnli-mm", "_mm", np.zeros((2, 3), np.float32), {"loss": -loss, "accuracy": 0.1}, 0.1),
         ]
 
-    monkeypatch.setattr(Context, "evaluate", evaluate)
+    monkeypatch.setattr("distilbart_mnli.train.loop.evaluate", evaluate)
+    monkeypatch.setattr("distilbart_mnli.train.stages.evaluate_sets", evaluate)
 
 
 BEST = {"eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 1}
@@ -461,14 +464,14 @@ VALUES = {"losses": [0.9, 0.5, 0.7, 0.4, 0.6, 0.8], "accuracies": [0.1, 0.2, 0.9
 def test_the_best_model_is_what_ends_in_the_folder(options, monkeypatch, chosen, best):
     scripted(monkeypatch, **VALUES)
     training = train(**options | BEST, load_best_model_at_end=True, **chosen)
-    final = weights(training.output_dir)
+    final = weights(training.run.output_dir)
     same = [
         step
         for step in range(1, 7)
-        if all(torch.equal(final[n], t) for n, t in weights(training.output_dir / f"checkpoint-{step}").items())
+        if all(torch.equal(final[n], t) for n, t in weights(training.run.output_dir / f"checkpoint-{step}").items())
     ]
     assert same == [best]
-    found = state(training.output_dir)
+    found = state(training.run.output_dir)
     assert (found["best_global_step"], found["best_model_checkpoint"]) == (best, f"checkpoint-{best}")
     assert found["global_step"] == 6
 
@@ -476,14 +479,14 @@ def test_the_best_model_is_what_ends_in_the_folder(options, monkeypatch, chosen,
 def test_without_load_best_the_last_model_ends_in_the_folder(options, monkeypatch):
     scripted(monkeypatch, **VALUES)
     training = train(**options | BEST)
-    final, last = weights(training.output_dir), weights(training.output_dir / "checkpoint-6")
+    final, last = weights(training.run.output_dir), weights(training.run.output_dir / "checkpoint-6")
     assert all(torch.equal(final[name], tensor) for name, tensor in last.items())
 
 
 def test_the_best_checkpoint_survives_the_limit(options, monkeypatch):
     scripted(monkeypatch, [0.9, 0.1, 0.7, 0.4, 0.6, 0.8])
     training = train(**options | BEST, load_best_model_at_end=True, save_total_limit=1)
-    assert {path.name for path in training.output_dir.glob("checkpoint-*")} == {"checkpoint-2", "checkpoint-6"}
+    assert {path.name for path in training.run.output_dir.glob("checkpoint-*")} == {"checkpoint-2", "checkpoint-6"}
 
 
 def test_the_final_evaluation_is_of_the_best_model(options, monkeypatch):
@@ -502,17 +505,17 @@ def test_early_stopping_counts_evaluations_without_enough_improvement(
     # Gains on the best so far: first, 0.4, none, 0.1, none, none
     scripted(monkeypatch, [0.9, 0.5, 0.7, 0.4, 0.6, 0.8])
     training = train(**options | BEST, early_stopping_patience=patience, early_stopping_threshold=threshold)
-    assert training.progress.step == stops
-    assert (training.output_dir / f"checkpoint-{stops}").is_dir()
+    assert training.state.progress.step == stops
+    assert (training.run.output_dir / f"checkpoint-{stops}").is_dir()
 
 
 def test_evaluations_and_checkpoints_come_when_they_are_due(options):
     training = train(
         **{**options, "eval_strategy": "steps", "eval_steps": 2, "save_strategy": "steps", "save_steps": 4},
     )
-    evaluated = [entry["step"] for entry in training.progress.log_history if "eval_loss" in entry]
+    evaluated = [entry["step"] for entry in training.state.progress.log_history if "eval_loss" in entry]
     assert evaluated == [2, 4, 6]
-    assert {path.name for path in training.output_dir.glob("checkpoint-*")} == {"checkpoint-4", "checkpoint-6"}
+    assert {path.name for path in training.run.output_dir.glob("checkpoint-*")} == {"checkpoint-4", "checkpoint-6"}
     training = train(
         **{
             **options,
@@ -523,20 +526,20 @@ def test_evaluations_and_checkpoints_come_when_they_are_due(options):
         },
         logging_first_step=True,
     )
-    evaluated = [entry["step"] for entry in training.progress.log_history if "eval_loss" in entry]
-    logged = [entry["step"] for entry in training.progress.log_history if "loss" in entry]
+    evaluated = [entry["step"] for entry in training.state.progress.log_history if "eval_loss" in entry]
+    logged = [entry["step"] for entry in training.state.progress.log_history if "loss" in entry]
     assert (evaluated, logged) == ([3, 6], [1, 4, 6])
-    assert {path.name for path in training.output_dir.glob("checkpoint-*")} == {"checkpoint-3", "checkpoint-6"}
+    assert {path.name for path in training.run.output_dir.glob("checkpoint-*")} == {"checkpoint-3", "checkpoint-6"}
 
 
 def test_the_logged_loss_is_the_mean_over_the_examples_since_the_last_line(made, options):
     _, losses, _ = by_hand(made)
     sizes = [12, 12, 6, 12, 12, 6]
     training = train(**{**options, "logging_steps": 4}, freeze_encoder=True, freeze_embeds=True)
-    found = [entry["loss"] for entry in training.progress.log_history]
+    found = [entry["loss"] for entry in training.state.progress.log_history]
     expected = [np.average(losses[:4], weights=sizes[:4]), np.average(losses[4:], weights=sizes[4:])]
     np.testing.assert_allclose(found, expected, rtol=1e-5)
-    values = results(training.output_dir)
+    values = results(training.run.output_dir)
     assert values["train_loss"] == pytest.approx(np.average(losses, weights=sizes), rel=1e-5)
     assert (values["epoch"], values["train_samples"]) == (2.0, 30)
     assert 0 <= values["train_data_time_share"] <= 1
@@ -558,7 +561,7 @@ def poisoned(monkeypatch, at: int) -> None:
 
     def harmful(self, batches, examples):
         step(self, batches, examples)
-        if self.progress.step == at:
+        if self.state.progress.step == at:
             with torch.no_grad():
                 self.parameters[0].fill_(float("nan"))
 

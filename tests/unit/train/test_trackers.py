@@ -81,17 +81,17 @@ def options(tmp_path):
 
 def test_tensorboard_holds_what_the_log_holds(options):
     training = train(**options, report_to=["tensorboard"], run_name="try one", hub_token="hf_secret")
-    (folder,) = (path for path in (training.output_dir / "runs").rglob("*") if path.name == "try one")
+    (folder,) = (path for path in (training.run.output_dir / "runs").rglob("*") if path.name == "try one")
     events = EventAccumulator(str(folder))
     events.Reload()
-    log = state(training.output_dir)["log_history"]
+    log = state(training.run.output_dir)["log_history"]
     for tag in ("loss", "learning_rate", "grad_norm", "eval_accuracy", "eval_accuracy_mm", "eval_loss", "epoch"):
         found = [(event.step, event.value) for event in events.Scalars(tag)]
         expected = [(entry["step"], entry[tag]) for entry in log if tag in entry]
         assert [step for step, _ in found] == [step for step, _ in expected], tag
         assert [value for _, value in found] == pytest.approx([value for _, value in expected], rel=1e-6), tag
     assert "step" not in events.Tags()["scalars"]
-    assert not any(b"hf_secret" in path.read_bytes() for path in training.output_dir.rglob("*") if path.is_file())
+    assert not any(b"hf_secret" in path.read_bytes() for path in training.run.output_dir.rglob("*") if path.is_file())
 
 
 def test_a_tracker_s_run_has_its_name_and_a_project_that_the_environment_may_choose(tmp_path, recorder, monkeypatch):
@@ -146,14 +146,14 @@ def test_only_the_first_process_reports(tmp_path, recorder):
 def test_a_tracker_that_raises_is_left_out_with_one_warning_and_the_training_is_the_same(
     options, recorder, tmp_path, call, caplog
 ):
-    plain = weights(train(**{**options, "output_dir": tmp_path / "plain"}).output_dir)
+    plain = weights(train(**{**options, "output_dir": tmp_path / "plain"}).run.output_dir)
     recorder.fails_at = (call,)
     caplog.set_level(logging.WARNING, "distilbart_mnli.train.trackers")
     training = train(**options, report_to=["wandb"])
     warnings = [record.getMessage() for record in caplog.records if record.name == "distilbart_mnli.train.trackers"]
     assert warnings == [f"tracker wandb: ConnectionError: {call} refused; the run goes on without it"]
     assert [made[0] for made in recorder.made[0].calls].count(call) == 1
-    found = weights(training.output_dir)
+    found = weights(training.run.output_dir)
     assert all(torch.equal(found[name], tensor) for name, tensor in plain.items())
 
 

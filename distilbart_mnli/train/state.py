@@ -1,19 +1,112 @@
-"""The tensors of a checkpoint by name: weights, AdamW's moments, random states; as safetensors, never as pickles."""
+"""What a checkpoint restores: where a training stands, and everything that decides what comes next.
 
+    state = TrainState(progress, model, optimizer, names, scheduler, scaler, steps)
+    state = resume.restore(state, checkpoint, ...)
+
+The tensors travel as safetensors, by name, never as pickles; the rest is JSON.
+"""
+
+import math
+import time
+import uuid
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
 import torch.distributed as dist
-from accelerate.utils import is_torch_xla_available
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 
 from distilbart_mnli.errors import InputError, RunError
-from distilbart_mnli.train import device as xla
+from distilbart_mnli.model.bart import ShortCutBart
+
+
+@dataclass
+class Progress:
+    """Where a training stands. JSON in, JSON out."""
+
+    run_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    run_started: float = field(default_factory=time.time)
+    step: int = 0
+    """Optimizer steps done."""
+    log_history: list[dict[str, Any]] = field(default_factory=list)
+    window: list[list[float]] = field(default_factory=list)
+    """[sum of losses, examples] of every step since the last log line."""
+    loss_sum: float = 0.0
+    loss_examples: int = 0
+    best_metric: float | None = None
+    best_step: int | None = None
+    evaluations_without_improvement: int = 0
+    stopped_early: bool = False
+    seconds: float = 0.0
+    data_seconds: float = 0.0
+
+    def note_evaluation(self, value: float, greater_is_better: bool, threshold: float) -> bool:
+        """Keep the books of the best model and of early stopping; true if this evaluation is the best so far."""
+        sign = 1 if greater_is_better else -1
+        gain = math.inf if self.best_metric is None else sign * (value - self.best_metric)
+        if gain > 0:
+            self.best_metric, self.best_step = value, self.step
+        self.evaluations_without_improvement = 0 if gain > threshold else self.evaluations_without_improvement + 1
+        return gain > 0
+
+
+@dataclass(frozen=True)
+class Steps:
+    """How long a training is."""
+
+    per_epoch: int
+    """Optimizer steps of one epoch; a short last one counts."""
+    total: int
+
+    @property
+    def epochs(self) -> int:
+        """Epochs begun by the end."""
+        return -(-self.total // self.per_epoch)
+
+
+@dataclass
+class TrainState:
+    """A training between two optimizer steps."""
+
+    progress: Progress
+    model: ShortCutBart
+    optimizer: torch.optim.Optimizer
+    """Not accelerate's wrapper."""
+    names: list[str]
+    """Of the optimizer's parameters, in the order of its groups."""
+    scheduler: Any
+    scaler: torch.amp.GradScaler | None
+    """fp16's."""
+    steps: Steps
+    recipe: dict[str, Any]
+    """What decides the weights (resume.recipe)."""
+    cache_used: bool
+    """Whether the encoder's states come from a cache."""
+    train_examples: int
+    tracker_urls: dict[str, str]
+    saved_step: int = -1
+    """The step of the last checkpoint."""
+    first_save: bool = True
+    """Whether this run has not written a checkpoint yet: older ones may be another run's."""
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """Those that are trained."""
+        return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+
+    @property
+    def epoch(self) -> float:
+        """Epochs done."""
+        return self.progress.step / self.steps.per_epoch
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Tensors of a checkpoint
 
 
 def load_file(path: Path) -> dict[str, torch.Tensor]:
@@ -63,27 +156,8 @@ def load_optimizer(
     optimizer.load_state_dict({"state": state, "param_groups": merged})
 
 
-def random_state() -> dict[str, torch.Tensor]:
-    """The generators that dropout draws from on this process, as byte tensors (XLA's is a number)."""
-    states = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        states["cuda"] = torch.cuda.get_rng_state()
-    if is_torch_xla_available():
-        states["xla"] = xla.random_state()
-    return states
-
-
-def set_random_state(states: dict[str, torch.Tensor]) -> None:
-    """Undo random_state."""
-    torch.set_rng_state(states["cpu"])
-    if "cuda" in states:
-        torch.cuda.set_rng_state(states["cuda"])
-    if is_torch_xla_available() and "xla" in states:
-        xla.set_random_state(states["xla"])
-
-
 def save_random_states(states: list[dict[str, torch.Tensor]], path: Path) -> None:
-    """Write every process's generators."""
+    """Write every process's generators (Device.random_state)."""
     save_file({f"{process}/{kind}": t for process, kinds in enumerate(states) for kind, t in kinds.items()}, path)
 
 
@@ -106,17 +180,18 @@ def load_weights(model: nn.Module, checkpoint: Path) -> None:
         for name, tensor in tensors.items():
             state[name].copy_(tensor)
     # A shared tensor is saved under one of its names; writing it there wrote the others.
-    missing = {id(t) for t in state.values()} - {id(state[name]) for name in tensors}
+    written = {id(state[name]) for name in tensors}
+    missing = [name for name, tensor in state.items() if id(tensor) not in written]
     if missing:
-        raise RunError(f"{checkpoint}: {len(missing)} tensors of the model are not in model.safetensors")
+        raise RunError(f"{checkpoint}: {len(missing)} tensors of the model are not in model.safetensors: {missing[0]}")
 
 
 def broadcast_weights(model: nn.Module) -> None:
     """Give every process the first one's weights."""
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return
-    for tensor in {t.data_ptr(): t for t in model.state_dict().values()}.values():
-        dist.broadcast(tensor, 0)
+    for tensor in [*model.parameters(), *model.buffers()]:
+        dist.broadcast(tensor.data, 0)
 
 
 def check_same_weights(model: nn.Module, gather_objects: Callable[[object], list]) -> None:

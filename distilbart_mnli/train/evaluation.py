@@ -1,0 +1,72 @@
+"""The evaluation sets of a run, and what an evaluation of them gives."""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from distilbart_mnli.data.batches import Collator, TokenizedSplit
+from distilbart_mnli.data.splits import Split
+from distilbart_mnli.data.tasks import set_suffix
+from distilbart_mnli.model.encoder_cache import EncoderCache
+from distilbart_mnli.model.predict import evaluate_logits, predict_logits
+from distilbart_mnli.train.run import Run, open_encoder_cache, tokenize_split
+
+
+@dataclass
+class EvaluationSet:
+    """One of a task's evaluation sets: MNLI has two."""
+
+    texts: Split
+    tokens: TokenizedSplit
+    suffix: str
+    """What the keys of its metrics end with: "" or "_mm"."""
+    states: EncoderCache | None = None
+    """The encoder's states of all its rows, if they are cached."""
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """Logits (float32 [rows, num_labels]) and metrics of one set."""
+
+    name: str
+    suffix: str
+    logits: np.ndarray
+    metrics: dict[str, float]
+    seconds: float
+
+    def named_metrics(self) -> dict[str, float]:
+        """{"eval_accuracy_mm": ...}"""
+        return {f"eval_{key}{self.suffix}": value for key, value in self.metrics.items()}
+
+
+def evaluation_sets(run: Run, splits: list[Split]) -> list[EvaluationSet]:
+    """The sets, tokenised."""
+    return [
+        EvaluationSet(split, tokenize_split(run, split), set_suffix(split.name, splits[0].name)) for split in splits
+    ]
+
+
+def open_caches(run: Run, sets: list[EvaluationSet], times: int) -> None:
+    """Open or build the encoder caches of sets that will be read `times` times."""
+    for evaluation_set in sets:
+        evaluation_set.states = open_encoder_cache(run, evaluation_set.tokens, times)
+
+
+def logits_of(run: Run, tokens: TokenizedSplit, states: EncoderCache | None = None) -> np.ndarray:
+    """Logits float32 [rows, num_labels] of the model as it is now; the same on every process."""
+    collate = Collator(tokens, run.model.config.pad_token_id, run.padding, states, run.device.is_cuda)
+    return predict_logits(run.model, collate, run.inference)
+
+
+def evaluate(run: Run, sets: list[EvaluationSet]) -> list[EvaluationResult]:
+    """Logits and metrics of all sets; the same on every process."""
+    results = []
+    for evaluation_set in sets:
+        started, tokens = time.monotonic(), evaluation_set.tokens
+        logits = logits_of(run, tokens, evaluation_set.states)
+        assert tokens.labels is not None
+        metrics = evaluate_logits(logits, tokens.labels, run.task, run.label_map)
+        seconds = time.monotonic() - started
+        results.append(EvaluationResult(tokens.name, evaluation_set.suffix, logits, metrics, seconds))
+    return results
