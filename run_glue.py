@@ -19,21 +19,21 @@ from distilbart_mnli.errors import run_command
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 
 
-def run_glue() -> None:
+def run_stages() -> None:
     """Read the arguments, run the stages."""
     # Reading the arguments has something to say already (names of 2020, the launch); train/stages.py refines this.
     set_up_logging(os.environ.get("RANK", "0") == "0")
-    from distilbart_mnli.options.read import main_arguments
+    from distilbart_mnli.options.read import parse_arguments
 
-    args = main_arguments()
-    from distilbart_mnli.train.stages import run_stages
+    args = parse_arguments(sys.argv[1:])
+    from distilbart_mnli.train import stages
 
-    run_stages(args)
+    stages.run_stages(args)
 
 
 def main(*_: object) -> None:
     """The command. The TPU launcher imports this file and calls it in every process, with an argument or without."""
-    code = run_command(run_glue)
+    code = run_command(run_stages)
     if code:
         sys.exit(code)
 

@@ -34,7 +34,7 @@ from distilbart_mnli.data.splits import TASKS
 from distilbart_mnli.model import encoder_cache_build
 from distilbart_mnli.model.bart import ShortCutBart, freeze
 from distilbart_mnli.model.pretrained import Loaded
-from distilbart_mnli.options.read import Arguments
+from distilbart_mnli.options.fields import Arguments
 from distilbart_mnli.train.device import device_for
 from distilbart_mnli.train.launch import batch_plan, make_accelerator
 from distilbart_mnli.train.loop import Training

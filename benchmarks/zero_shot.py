@@ -33,7 +33,7 @@ from distilbart_mnli.compare.zero_shot import (
 from distilbart_mnli.data.batches import Padding
 from distilbart_mnli.data.splits import find_task
 from distilbart_mnli.errors import run_command
-from distilbart_mnli.options.read import Arguments
+from distilbart_mnli.options.fields import Arguments
 
 PIPELINE_BATCH_SIZES = {"cpu": (1, 2, 4, 8, 16, 32), "cuda": (16, 32, 64, 128, 256)}
 OUR_BATCH_TOKENS = {"cpu": (512, 1024, 2048, 4096, 8192), "cuda": (16384, 32768, 65536)}

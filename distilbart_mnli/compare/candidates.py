@@ -37,7 +37,7 @@ from distilbart_mnli.model.encoder_cache import encoder_digest
 from distilbart_mnli.model.encoder_cache_build import BATCH_TOKENS, encoder_batches
 from distilbart_mnli.model.predict import evaluate_logits, to_task_predictions
 from distilbart_mnli.model.pretrained import Loaded, input_digest, load
-from distilbart_mnli.options.read import Arguments
+from distilbart_mnli.options.fields import Arguments
 
 logger = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from distilbart_mnli.data.splits import Split, find_task, load_evaluation
 from distilbart_mnli.errors import CommandError, InputError, RunError
 from distilbart_mnli.files import whole_file
 from distilbart_mnli.model.bart import to_stock
-from distilbart_mnli.options.read import Arguments
+from distilbart_mnli.options.fields import Arguments
 from distilbart_mnli.public_text import public_command, without_paths
 from distilbart_mnli.publish.card import write_model_card
 from distilbart_mnli.train.stages import set_up_logging

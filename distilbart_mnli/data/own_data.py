@@ -15,7 +15,7 @@ from distilbart_mnli.data.labels import adopt_model_labels, listed
 from distilbart_mnli.data.tables import Columns, column_names, exists, read_columns
 from distilbart_mnli.data.tasks import Source, Task
 from distilbart_mnli.errors import InputError
-from distilbart_mnli.options.read import Arguments
+from distilbart_mnli.options.fields import Arguments
 
 
 def own_task(args: Arguments) -> Task:

@@ -35,7 +35,7 @@ from distilbart_mnli.data.own_data import own_task
 from distilbart_mnli.data.tables import Columns, exists, read_columns
 from distilbart_mnli.data.tasks import TASKS, Source, Task
 from distilbart_mnli.errors import HubError, InputError
-from distilbart_mnli.options.read import Arguments
+from distilbart_mnli.options.fields import Arguments
 
 __all__ = [
     "HUB_DATASET",

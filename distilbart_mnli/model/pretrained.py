@@ -16,7 +16,7 @@ from distilbart_mnli.data.splits import Task, match_labels
 from distilbart_mnli.errors import InputError
 from distilbart_mnli.model.bart import ShortCutBart
 from distilbart_mnli.model.teacher import ARCHITECTURE, LOAD_ERRORS, load_error, read_settings, teacher_card_data
-from distilbart_mnli.options.read import Arguments
+from distilbart_mnli.options.fields import Arguments
 
 logger = logging.getLogger(__name__)
 

@@ -1,16 +1,22 @@
-"""Every option of run_glue.py: one dataclass a subject; the string under a field is its help text.
+"""Every option of run_glue.py: beside a field its bounds, under it its help text.
 
 Names and defaults are those of transformers' TrainingArguments; README lists where ours differ. read.py reads
-them from a file and from flags.
+them from a file and from flags; rules.py holds what options ask of each other.
+
+A new option is one field: `name: type = default`, or `type | None = None`, with a string under it. Its type is str,
+bool, int, float, dict, list or Literal[...]; what else its value must be stands in Annotated[type, check].
 """
 
 import ast
-import dataclasses
 import inspect
-import itertools
+import json
+import math
+import reprlib
+import types
 import typing
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from transformers import SchedulerType
 
@@ -19,10 +25,49 @@ SCHEDULES = tuple(str(kind.value) for kind in SchedulerType)
 FOLLOW_EVALUATIONS = ("reduce_lr_on_plateau", "greedy")
 PRECISION_DTYPES = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}
 """accelerate's mixed_precision -> the dtype that products are computed in, as torch names it."""
+TRACKERS = ("tensorboard", "wandb", "trackio")
+SWITCH = "switch"
+"""Marks text that can also be true or false: --x alone is true."""
+
+
+def bounded(low: int, end: float = math.inf) -> Callable[[float], float]:
+    """The check of a number that is at least `low` and below `end`."""
+    bounds = f"at least {low}" if end == math.inf else f"at least {low} and below {end}"
+
+    def check(value: float) -> float:
+        if not low <= value < end:
+            raise ValueError(f"must be {bounds}, not {value}")
+        return value
+
+    return check
+
+
+def trackers(names: list) -> list[str] | None:
+    """The check of report_to; its "none" is as good as no tracker."""
+    for name in names:
+        if name not in (*TRACKERS, "none"):
+            raise ValueError(f"must name {', '.join(TRACKERS)} or none, not {shown(name)}")
+    return [name for name in names if name != "none"] or None
+
+
+def shown(value: Any) -> str:
+    """A value as a message quotes it: some 60 characters, however long or deep it is."""
+    if isinstance(value, str):
+        return f"'{value[:60]}'"
+    return (reprlib.repr(value) if isinstance(value, list | dict) else json.dumps(value))[:60]
+
+
+Positive = Annotated[int, bounded(1)]
+Count = Annotated[int, bounded(0)]
+NotNegative = Annotated[float, bounded(0)]
+Share = Annotated[float, bounded(0, 1)]
 
 
 @dataclass(kw_only=True)
-class ModelArguments:
+class Arguments:
+    """Every option of run_glue.py, flat: `args.learning_rate`."""
+
+    # Model
     model_name_or_path: str | None = None
     """Folder or Hub id of the student (or any BART classifier) to train or evaluate."""
     model_revision: str = "main"
@@ -35,13 +80,13 @@ class ModelArguments:
     """Where downloads from the Hub are kept."""
     reinit_classifier: bool = False
     """Replace a classification head whose labels are not the task's with a new one; the rest of the model is kept."""
-    dropout: float | None = None
+    dropout: Share | None = None
     """Overrides the model configuration's dropout."""
-    attention_dropout: float | None = None
+    attention_dropout: Share | None = None
     """Overrides the model configuration's dropout of attention weights."""
-    activation_dropout: float | None = None
+    activation_dropout: Share | None = None
     """Overrides the model configuration's dropout inside the feed-forward layers."""
-    classifier_dropout: float | None = None
+    classifier_dropout: Share | None = None
     """Overrides the model configuration's dropout in the classification head."""
     attn_implementation: Literal["sdpa", "eager"] = "sdpa"
     """Attention kernel."""
@@ -52,9 +97,7 @@ class ModelArguments:
     frozen_encoder_dropout: bool = False
     """Run a frozen encoder with dropout, as in 2020. Off: its outputs are constants and can be cached."""
 
-
-@dataclass(kw_only=True)
-class DataArguments:
+    # Data
     task_name: str | None = None
     """GLUE task, any spelling: CoLA, SST-2, MRPC, STS-B, QQP, MNLI, QNLI, RTE, WNLI, AX."""
     data_dir: str | None = None
@@ -71,28 +114,26 @@ class DataArguments:
     """Column of the second text in your own data (default: sentence2 or hypothesis; absent: single texts)."""
     label_key: str | None = None
     """Column of the label in your own data (default: label)."""
-    max_seq_length: int = 128
+    max_seq_length: Positive = 128
     """Longest input in tokens; longer pairs lose tokens from the longer of their two texts."""
     pad_to_max_length: bool = False
     """Pad every batch to max_seq_length, as in 2020. The results are the same; the time is not."""
-    pad_to_multiple_of: int | None = None
+    pad_to_multiple_of: Positive | None = None
     """Round the padded length up to a multiple of this (default: 8 on a GPU, else 1)."""
     train_sampling_strategy: Literal["group_by_length", "random"] = "group_by_length"
     """Batches of like lengths, or of random ones (2020)."""
-    max_train_samples: int | None = None
+    max_train_samples: Positive | None = None
     """Use the first so many training examples."""
-    max_eval_samples: int | None = None
+    max_eval_samples: Positive | None = None
     """Use the first so many examples of each evaluation set."""
-    max_predict_samples: int | None = None
+    max_predict_samples: Positive | None = None
     """Use the first so many examples of each test set."""
     skip_bad_rows: bool = False
     """Drop rows with too few fields, and say how many, instead of stopping at the first."""
-    dataloader_num_workers: int = 1
+    dataloader_num_workers: Count = 1
     """Threads that prepare batches ahead of the model; 0: none."""
 
-
-@dataclass(kw_only=True)
-class TrainingArguments:
+    # Training
     do_train: bool = False
     """Train."""
     do_eval: bool = False
@@ -103,65 +144,61 @@ class TrainingArguments:
     """Where the model, its results and the checkpoints go."""
     overwrite_output_dir: bool = False
     """Allow a new training over old results; they stay until the new run has saved something whole."""
-    resume_from_checkpoint: str | None = None
+    resume_from_checkpoint: Annotated[str, SWITCH] | None = None
     """true: go on from the newest whole checkpoint in output_dir; or the path of one."""
-    num_train_epochs: float = 3.0
+    num_train_epochs: NotNegative = 3.0
     """Passes over the training data."""
     max_steps: int = -1
     """Stop after so many optimizer steps; wins over num_train_epochs."""
-    per_device_train_batch_size: int = 8
+    per_device_train_batch_size: Positive = 8
     """Examples in one forward pass on one process."""
-    per_device_eval_batch_size: int = 8
+    per_device_eval_batch_size: Positive = 8
     """The same, for evaluation."""
-    gradient_accumulation_steps: int = 1
+    gradient_accumulation_steps: Positive = 1
     """Forward passes in one optimizer step."""
-    effective_batch_size: int | None = None
+    effective_batch_size: Positive | None = None
     """Examples in one optimizer step over all processes; wins over gradient_accumulation_steps."""
-    seed: int = 42
+    seed: Count = 42
     """Seeds new weights, dropout and, unless data_seed is given, the order of the data."""
-    data_seed: int | None = None
+    data_seed: Count | None = None
     """Seeds the order of the data."""
     full_determinism: bool = False
     """Deterministic GPU kernels: slower, and a resumed run equals the uninterrupted one bit for bit."""
-    label_smoothing_factor: float = 0.0
+    label_smoothing_factor: Share = 0.0
     """Share of the target spread over all labels."""
-    expected_num_processes: int | None = None
+    expected_num_processes: Positive | None = None
     """Stop if the launcher started another number of processes."""
 
-
-@dataclass(kw_only=True)
-class OptimizerArguments:
-    learning_rate: float = 5e-5
+    # Optimizer and schedule
+    learning_rate: NotNegative = 5e-5
     """Peak learning rate of AdamW."""
-    weight_decay: float = 0.0
+    weight_decay: NotNegative = 0.0
     """On every weight but biases and layer norms."""
-    adam_beta1: float = 0.9
+    adam_beta1: Share = 0.9
     """AdamW's first beta."""
-    adam_beta2: float = 0.999
+    adam_beta2: Share = 0.999
     """AdamW's second beta."""
-    adam_epsilon: float = 1e-8
+    adam_epsilon: NotNegative = 1e-8
     """AdamW's epsilon."""
-    max_grad_norm: float = 1.0
+    max_grad_norm: NotNegative = 1.0
     """Clip the gradient's norm to this; 0: do not clip."""
     lr_scheduler_type: Literal[SCHEDULES] = "linear"  # type: ignore[valid-type]
     """Schedule of the learning rate, by its name in transformers."""
     lr_scheduler_kwargs: dict | None = None
     """Further arguments of the schedule, as a JSON object."""
-    warmup_steps: float = 0.0
+    warmup_steps: NotNegative = 0.0
     """Optimizer steps of warm-up; below 1, as a share of all steps."""
 
-
-@dataclass(kw_only=True)
-class EvaluationArguments:
+    # Evaluation, saving, logging
     eval_strategy: Literal["no", "steps", "epoch"] = "no"
     """When to evaluate during training."""
-    eval_steps: int | None = None
+    eval_steps: Positive | None = None
     """Optimizer steps between evaluations (default: logging_steps)."""
     save_strategy: Literal["no", "steps", "epoch"] = "steps"
     """When to write a checkpoint."""
-    save_steps: int = 500
+    save_steps: Positive = 500
     """Optimizer steps between checkpoints."""
-    save_total_limit: int | None = None
+    save_total_limit: Positive | None = None
     """Keep so many checkpoints; the best one is always kept."""
     save_dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     """Data type of the final model's file. Training and checkpoints are float32."""
@@ -171,24 +208,22 @@ class EvaluationArguments:
     """Key of the evaluation, with or without eval_ (default: loss)."""
     greater_is_better: bool | None = None
     """Direction of that metric (default: true unless its name ends in loss)."""
-    early_stopping_patience: int | None = None
+    early_stopping_patience: Positive | None = None
     """Stop after so many evaluations without improvement."""
-    early_stopping_threshold: float = 0.0
+    early_stopping_threshold: NotNegative = 0.0
     """What counts as an improvement."""
-    logging_steps: int = 500
+    logging_steps: Positive = 500
     """Optimizer steps between log lines."""
     logging_first_step: bool = False
     """Log the first step as well."""
-    report_to: list | None = None
+    report_to: Annotated[list, trackers] | None = None
     """Trackers: none, or tensorboard, wandb, trackio (several: separated by commas)."""
     run_name: str | None = None
     """The run's name in the trackers."""
     disable_tqdm: bool = False
     """No progress bars."""
 
-
-@dataclass(kw_only=True)
-class SpeedArguments:
+    # Precision and speed
     fp16: bool | None = None
     """Half precision with loss scaling, on a GPU."""
     bf16: bool | None = None
@@ -205,12 +240,10 @@ class SpeedArguments:
     """Keep the frozen encoder's outputs on disk, for all epochs and all students of one teacher."""
     encoder_cache_dir: str | None = None
     """Where (default: distilbart_mnli/encoder in the user's cache folder)."""
-    encoder_cache_max_gb: float = 50.0
+    encoder_cache_max_gb: NotNegative = 50.0
     """Largest size of one cache; never more than 80 % of the free disk."""
 
-
-@dataclass(kw_only=True)
-class HubArguments:
+    # Hub
     push_to_hub: bool = False
     """Publish the finished model in one commit."""
     hub_model_id: str | None = None
@@ -227,42 +260,54 @@ class HubArguments:
     """License for the model card, where the teacher's card names none; a publish-only run adds it too."""
 
 
-GROUPS: dict[str, type] = {
-    "model": ModelArguments,
-    "data": DataArguments,
-    "training": TrainingArguments,
-    "optimizer and schedule": OptimizerArguments,
-    "evaluation, saving, logging": EvaluationArguments,
-    "precision and speed": SpeedArguments,
-    "hub": HubArguments,
+# Titles of --help, each with the first option under it.
+GROUPS = {
+    "model_name_or_path": "model",
+    "task_name": "data",
+    "do_train": "training",
+    "learning_rate": "optimizer and schedule",
+    "eval_strategy": "evaluation, saving, logging",
+    "fp16": "precision and speed",
+    "push_to_hub": "hub",
 }
 
 
-@dataclass(kw_only=True)
-class Arguments(
-    HubArguments,
-    SpeedArguments,
-    EvaluationArguments,
-    OptimizerArguments,
-    TrainingArguments,
-    DataArguments,
-    ModelArguments,
-):
-    """Every option of run_glue.py, flat: `args.learning_rate`."""
+@dataclass(frozen=True)
+class Option:
+    """The declared type of one option, taken apart."""
+
+    kind: Any
+    """str, bool, int, float, dict, list or Literal[...]."""
+    optional: bool
+    """Whether it can be None."""
+    checks: tuple
+    """What Annotated holds: functions of a value of that kind that return what to keep or raise ValueError, SWITCH."""
+
+    @property
+    def is_switch(self) -> bool:
+        return self.kind is bool or SWITCH in self.checks
+
+    @property
+    def expected(self) -> str:
+        """The type in words, for messages and --help."""
+        names = {str: "text", bool: "true or false", int: "a whole number", float: "a finite number"}
+        names |= {list: "a list of names", dict: "an object"}
+        return names.get(self.kind) or "one of " + ", ".join(typing.get_args(self.kind))
 
 
-def field_types() -> dict[str, Any]:
-    """Every option's name and declared type, in the order of the groups."""
-    hints = typing.get_type_hints(Arguments)
-    return {field.name: hints[field.name] for group in GROUPS.values() for field in dataclasses.fields(group)}
+def _option(declared: Any) -> Option:
+    optional = types.NoneType in typing.get_args(declared)
+    kind = typing.get_args(declared)[0] if optional else declared
+    kind, *checks = typing.get_args(kind) if typing.get_origin(kind) is Annotated else (kind,)
+    return Option(kind, optional, tuple(checks))
 
 
-def field_help(group: type) -> dict[str, str]:
-    """The string under each field of a dataclass, read from its source."""
-    definition = ast.parse(inspect.getsource(group)).body[0]
-    assert isinstance(definition, ast.ClassDef)
-    texts: dict[str, str] = {}
-    for field, text in itertools.pairwise(definition.body):
-        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
-            texts[ast.unparse(field.target)] = str(text.value.value)
-    return texts
+OPTIONS = {name: _option(declared) for name, declared in typing.get_type_hints(Arguments, include_extras=True).items()}
+"""Every option by name, in the order of Arguments."""
+
+
+def help_texts() -> dict[str, str]:
+    """The string under each option, from the source: Python does not keep it."""
+    (definition,) = ast.parse(inspect.getsource(Arguments)).body
+    lines = [node for node in definition.body if isinstance(node, ast.Expr)][1:]  # type: ignore[attr-defined]
+    return dict(zip(OPTIONS, map(ast.literal_eval, (line.value for line in lines)), strict=True))

@@ -1,43 +1,69 @@
-"""What run_glue.py can be told, and the reader of JSON, YAML and flags.
+"""The reader of run_glue.py's options: JSON, YAML, flags, the names of 2020, --help.
 
-Values come from the defaults (fields.py), then from the JSON or YAML file (option_files.py), then from flags, each
-winning over the one before. All three go through one converter (values.py). Nothing is touched (no folder made,
-no model read) before all of it is known to be good.
+Values come from the defaults (fields.py), then from the JSON or YAML file, then from flags, each winning over the one
+before. File and flags go through one converter. Nothing is touched (no folder made, no model read) before all of it
+is known to be good.
 """
 
-import dataclasses
-import difflib
+import json
+import logging
+import math
 import re
-import sys
+import typing
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from transformers import get_scheduler
+import yaml
 
+from distilbart_mnli.command_line import did_you_mean
 from distilbart_mnli.errors import InputError
-from distilbart_mnli.options.fields import FOLLOW_EVALUATIONS, GROUPS, Arguments, field_help, field_types
-from distilbart_mnli.options.option_files import FILE_ENDINGS, OLD_NAMES, read_file, rename_old_keys
-from distilbart_mnli.options.values import FALSE_WORDS, TRUE_WORDS, convert, shown, type_name
+from distilbart_mnli.options.fields import GROUPS, OPTIONS, Arguments, help_texts, shown
+from distilbart_mnli.options.rules import check_together
+
+logger = logging.getLogger(__name__)
+
+# Names of 2020 and of older releases of transformers: the name now (None: the key has no effect any more), or what
+# true and false are now. Each is translated with one log line.
+OLD_NAMES: dict[str, str | dict[bool, dict[str, str]] | None] = {
+    "evaluate_during_training": {True: {"eval_strategy": "steps"}, False: {}},
+    "evaluation_strategy": "eval_strategy",
+    "warmup_ratio": "warmup_steps",
+    "group_by_length": {
+        True: {"train_sampling_strategy": "group_by_length"},
+        False: {"train_sampling_strategy": "random"},
+    },
+    "per_gpu_train_batch_size": "per_device_train_batch_size",
+    "per_gpu_eval_batch_size": "per_device_eval_batch_size",
+    "max_length": "max_seq_length",
+    "no_cuda": "use_cpu",
+    "activation_checkpointing": "gradient_checkpointing",
+    "push_to_hub_model_id": "hub_model_id",
+    "overwrite_cache": None,
+    "fp16_opt_level": None,
+    "fp16_backend": None,
+    "logging_dir": None,
+    "local_rank": None,
+    "use_fast_tokenizer": None,
+}
+TRUTH = {**dict.fromkeys(("true", "yes", "1", "on"), True), **dict.fromkeys(("false", "no", "0", "off"), False)}
+FILE_ENDINGS = (".json", ".yaml", ".yml")
 
 
-def help_text() -> str:
-    """--help: the options by group, each with its type or choices, its default and what it does."""
-    lines = [
-        "usage: run_glue.py [FILE.json | FILE.yaml] [--option value ...]",
-        "",
-        "Train, evaluate and publish a BART classifier on a GLUE task. Flags win over the file.",
-        "Booleans: --x, --x true, --x false, --no_x.",
-    ]
-    types_of, defaults = field_types(), Arguments()
-    for title, group in GROUPS.items():
-        lines += ["", f"{title}:"]
-        texts = field_help(group)
-        for field in dataclasses.fields(group):
-            default = getattr(defaults, field.name)
-            text = "none" if default is None else str(default).lower() if isinstance(default, bool) else default
-            lines.append(f"  --{field.name}  ({type_name(types_of[field.name])}; default {text})")
-            lines.append(f"      {texts[field.name]}")
-    return "\n".join(lines)
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 takes 3e-5 for text, because it has no dot, `no` (an eval_strategy) for false, 2020-10-01 for a date,
+    1:30 for ninety and 010 for eight; everyone who writes them means a number, the word, and texts."""
+
+    yaml_implicit_resolvers = {}  # noqa: RUF012 - how PyYAML's loaders are made
+
+
+for _tag, _first, _pattern in (
+    ("null", [*"~nN", ""], "(~|null|Null|NULL|)$"),
+    ("merge", ["<"], "<<$"),
+    ("bool", [*"tTfF"], "(true|True|TRUE|false|False|FALSE)$"),
+    ("int", [*"-+0123456789"], "[-+]?(0|[1-9][0-9]*)$"),
+    ("float", [*"-+.0123456789"], r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?$"),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), _first)
 
 
 def parse_arguments(argv: list[str]) -> Arguments:
@@ -57,156 +83,182 @@ def parse_arguments(argv: list[str]) -> Arguments:
         in_file = read_file(path)
         if in_file.get("hub_token") is not None:
             raise InputError(f"{path}: hub_token must not stand in a file; use HF_TOKEN or `hf auth login`")
-        values.update(_checked(rename_old_keys(in_file, str(path)), str(path)))
+        values.update(_checked(in_file, str(path)))
         argv = argv[1:]
-    values.update(_checked(rename_old_keys(_read_flags(argv), "command line"), "command line"))
+    values.update(_checked(_read_flags(argv), "command line"))
     args = Arguments(**values)
     check_together(args)
     return args
 
 
-def _checked(values: dict[str, Any], where: str) -> dict[str, Any]:
-    known = field_types()
-    for name in values:
-        if name not in known:
-            raise unknown_option(name, where)
-    return {name: convert(name, value, where) for name, value in values.items()}
+def help_text() -> str:
+    """--help: the options by group, each with its type or choices, its default and what it does."""
+    lines = [
+        "usage: run_glue.py [FILE.json | FILE.yaml] [--option value ...]",
+        "",
+        "Train, evaluate and publish a BART classifier on a GLUE task. Flags win over the file.",
+        "Booleans: --x, --x true, --x false, --no_x.",
+    ]
+    defaults = vars(Arguments())
+    for name, text in help_texts().items():
+        if name in GROUPS:
+            lines += ["", f"{GROUPS[name]}:"]
+        default = "none" if defaults[name] is None else str(defaults[name])
+        default = default.lower() if OPTIONS[name].kind is bool else default
+        lines += [f"  --{name}  ({OPTIONS[name].expected}; default {default})", f"      {text}"]
+    return "\n".join(lines)
 
 
-def unknown_option(name: str, where: str) -> InputError:
-    """The error for an option that does not exist, with the nearest one that does."""
-    near = difflib.get_close_matches(name, [*field_types(), *OLD_NAMES], n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]}?" if near else "; see run_glue.py --help"
-    return InputError(f"{where}: unknown option {name}{hint}")
+def read_file(path: Path) -> dict[str, Any]:
+    """The keys and values of a JSON or YAML file (by its ending).
+
+    Raises:
+        InputError: no such file, not UTF-8, not JSON or YAML (with the line), no object, a key that stands twice, a
+            value that JSON cannot hold.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+        if path.suffix in (".yaml", ".yml"):
+            loader = _Loader(text)
+            node = loader.get_single_node()
+            if isinstance(node, yaml.MappingNode):
+                _no_key_twice([(str(key.value), None) for key, _ in node.value])
+            values = json.loads(json.dumps(loader.construct_document(node) if node else None))
+        else:
+            values = json.loads(text, object_pairs_hook=_no_key_twice)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 (byte {error.start}); save it as UTF-8") from None
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}, line {error.lineno}: not JSON: {error.msg}") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        raise InputError(f"{path}{line}: not YAML: {getattr(error, 'problem', None) or error}") from None
+    except (RecursionError, ValueError, TypeError, OverflowError) as error:
+        raise InputError(f"{path}: {error}") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: expected an object of options, found {type(values).__name__}")
+    return values
+
+
+def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    seen: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in seen:
+            raise ValueError(f"the key {key} stands twice")
+        seen[key] = value
+    return seen
 
 
 def _read_flags(argv: list[str]) -> dict[str, Any]:
-    known, rest = field_types(), list(argv)
-    values: dict[str, Any] = {}
+    rest, values = list(argv), {}
     while rest:
         word = rest.pop(0)
         if not word.startswith("--") or word == "--":
             first = "; a file of options goes first" if Path(word).suffix in FILE_ENDINGS else ""
             raise InputError(f"command line: expected an --option, found {shown(word)}{first}")
-        name, equals, value = word[2:].partition("=")
-        name = name.replace("-", "_")
-        if name.startswith("no_") and name not in known and name not in OLD_NAMES:
-            if name[3:] not in known:
-                raise unknown_option(name[3:], "command line")
-            if known[name[3:]] not in (bool, bool | None):
-                raise InputError(f"command line: --{name}: {name[3:]} is not true or false, so it has no --no_ form")
+        flag, equals, value = word[2:].partition("=")
+        flag = flag.replace("-", "_")
+        negated = flag.startswith("no_") and flag not in OPTIONS and flag not in OLD_NAMES
+        name = flag[3:] if negated else flag
+        if name not in OPTIONS and (negated or name not in OLD_NAMES):
+            raise _unknown(name, "command line")
+        is_switch = name in OLD_NAMES or OPTIONS[name].is_switch
+        if negated:
+            if OPTIONS[name].kind is not bool:
+                raise InputError(f"command line: --{flag}: {name} is not true or false, so it has no --no_ form")
             if equals:
-                raise InputError(f"command line: --{name} takes no value; use --{name[3:]} true|false")
-            values[name[3:]] = False
-            continue
-        if name not in known and name not in OLD_NAMES:
-            raise unknown_option(name, "command line")
-        if not equals:
-            is_switch = known.get(name, bool) in (bool, bool | None) or name == "resume_from_checkpoint"
+                raise InputError(f"command line: --{flag} takes no value; use --{name} true|false")
+            value = "false"
+        elif not equals:
             if rest and not rest[0].startswith("--") and not (is_switch and Path(rest[0]).suffix in FILE_ENDINGS):
                 value = rest.pop(0)
             elif is_switch:
                 value = "true"
             else:
-                raise InputError(f"command line: --{name} needs a value: {type_name(known[name])}")
-        if name == "resume_from_checkpoint" and value.lower() in TRUE_WORDS | FALSE_WORDS:
-            values[name] = "true" if value.lower() in TRUE_WORDS else None
-        else:
-            values[name] = None if value.lower() in ("none", "null") and name != "report_to" else value
+                raise InputError(f"command line: --{name} needs a value: {OPTIONS[name].expected}")
+        values[name] = None if value.lower() in ("none", "null") else value
     return values
 
 
-def check_together(args: Arguments) -> None:
-    """Rules between options.
+def _unknown(name: str, where: str) -> InputError:
+    hint = did_you_mean(name, [*OPTIONS, *OLD_NAMES]) or "; see run_glue.py --help"
+    return InputError(f"{where}: unknown option {name}{hint}")
+
+
+def _checked(values: dict[str, Any], where: str) -> dict[str, Any]:
+    """Known names, each with a value of its declared type; of an old and a new name for one option, the new wins."""
+    values = _renamed(values, where) | {name: value for name, value in values.items() if name not in OLD_NAMES}
+    for name in values:
+        if name not in OPTIONS:
+            raise _unknown(name, where)
+    return {name: _value(name, value, where) for name, value in values.items()}
+
+
+def _renamed(values: dict[str, Any], where: str) -> dict[str, Any]:
+    """What the names of 2020 among `values` are called now."""
+    renamed: dict[str, Any] = {}
+    for name in (name for name in values if name in OLD_NAMES):
+        new, value = OLD_NAMES[name], values[name]
+        if new is None:
+            logger.info("%s: %s has no effect any more", where, name)
+            continue
+        now = {new: value} if isinstance(new, str) else new.get(convert(bool, value))
+        if now is None:
+            raise InputError(f"{where}: {name} must be true or false, not {shown(value)}")
+        if name == "warmup_ratio" and (convert(float, value) or 0) >= 1:  # warmup_steps would take it for steps
+            raise InputError(f"{where}: warmup_ratio must be a share of all steps, below 1, not {shown(value)}")
+        logger.info("%s: %s is now %s", where, name, ", ".join(f"{k}={v}" for k, v in now.items()) or "the default")
+        renamed.update(now)
+    return renamed
+
+
+def _value(name: str, value: Any, where: str) -> Any:
+    """The value as the option's declared type.
 
     Raises:
-        InputError: on the first rule that is broken.
+        InputError: naming the option, where it stood, the type expected and the value found.
     """
-
-    def refuse(broken: Any, message: str) -> None:
-        if broken:
-            raise InputError(message)
-
-    stages = args.do_train or args.do_eval or args.do_predict
-    refuse(not stages and not args.push_to_hub, "nothing to do: give do_train, do_eval, do_predict or push_to_hub")
-    refuse(args.output_dir is None, "output_dir is missing: say where the results go")
-    refuse(
-        stages and args.model_name_or_path is None and not (args.config_name and args.do_train),
-        "model_name_or_path is missing: a student made by create_student.py, or a Hub id "
-        "(or config_name with do_train, to train from scratch)",
-    )
-    own_data = args.train_file or args.validation_file or args.test_file
-    refuse(stages and args.task_name is None and not own_data, "task_name is missing: MNLI, or give train_file")
-    refuse(args.task_name and own_data, "task_name and train_file/validation_file/test_file exclude each other")
-    if own_data and args.task_name is None:
-        for stage, key in (("do_train", "train_file"), ("do_eval", "validation_file"), ("do_predict", "test_file")):
-            refuse(getattr(args, stage) and not getattr(args, key), f"{stage} needs {key}")
-    refuse(args.fp16 and args.bf16, "fp16 and bf16 exclude each other: set one of them to false")
-    refuse(
-        args.warmup_steps >= 1 and args.warmup_steps % 1,
-        f"warmup_steps {args.warmup_steps}: below 1 it is a share of all steps, from 1 on a whole number of steps",
-    )
-    refuse(args.do_train and args.max_steps == 0, "max_steps must be positive, or -1 for num_train_epochs")
-    refuse(
-        args.do_train and args.max_steps < 0 and args.num_train_epochs == 0,
-        "num_train_epochs is 0: nothing would be trained; leave out do_train to evaluate only",
-    )
-    if args.do_train:
-        _check_schedule(args)
-    early = args.early_stopping_patience is not None
-    if args.do_train and (args.load_best_model_at_end or early):
-        name = "load_best_model_at_end" if args.load_best_model_at_end else "early_stopping_patience"
-        refuse(args.eval_strategy == "no", f"{name} needs evaluations: set eval_strategy to steps or epoch")
-    if args.do_train and args.load_best_model_at_end:
-        refuse(
-            args.save_strategy != args.eval_strategy,
-            f"load_best_model_at_end needs save_strategy to be eval_strategy ({args.eval_strategy}), "
-            f"not {args.save_strategy}",
-        )
-        every = args.eval_steps or args.logging_steps
-        refuse(
-            args.save_strategy == "steps" and args.save_steps % every != 0,
-            f"load_best_model_at_end needs save_steps ({args.save_steps}) to be a multiple of eval_steps ({every})",
-        )
-    refuse(
-        args.cache_encoder_outputs == "true"
-        and args.do_train
-        and (not args.freeze_encoder or args.frozen_encoder_dropout),
-        "cache_encoder_outputs is true, but the encoder's outputs change: it needs freeze_encoder true and "
-        "frozen_encoder_dropout false",
-    )
-
-
-def _check_schedule(args: Arguments) -> None:
-    """Make the schedule once for a model of one number: it knows best which lr_scheduler_kwargs it needs."""
-    if args.lr_scheduler_type in FOLLOW_EVALUATIONS and args.eval_strategy == "no":
-        raise InputError(
-            f"lr_scheduler_type {args.lr_scheduler_type} follows evaluations: set eval_strategy to steps or epoch"
-        )
-    if args.lr_scheduler_kwargs is None and args.lr_scheduler_type in ("linear", "cosine", "constant"):
-        return
-    import torch
-
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1e-3)
+    option = OPTIONS[name]
+    if value is None and option.optional:
+        return None
+    if option.is_switch and option.kind is str and (truth := convert(bool, value)) is not None:
+        return "true" if truth else None
+    found = convert(option.kind, value)
+    if found is None:
+        raise InputError(f"{where}: {name} must be {option.expected}, not {shown(value)}")
     try:
-        schedule: Any = get_scheduler(
-            args.lr_scheduler_type,
-            optimizer,
-            num_warmup_steps=1,
-            num_training_steps=10,
-            scheduler_specific_kwargs=args.lr_scheduler_kwargs,
-        )
-        optimizer.step()
-        for _ in range(10):  # through its warm-up and to its end
-            schedule.step(*[1.0] * (args.lr_scheduler_type in FOLLOW_EVALUATIONS))
-    except (TypeError, ValueError, ArithmeticError, AttributeError) as error:
-        reason = re.sub(r"\bget_\w+\(\) ", "", str(error))
-        raise InputError(
-            f"lr_scheduler_type {args.lr_scheduler_type} with lr_scheduler_kwargs "
-            f"{shown(args.lr_scheduler_kwargs)}: {reason}"
-        ) from None
+        for check in filter(callable, option.checks):
+            found = check(found)
+    except ValueError as error:
+        raise InputError(f"{where}: {name} {error}") from None
+    return found
 
 
-def main_arguments() -> Arguments:
-    """The arguments of this process."""
-    return parse_arguments(sys.argv[1:])
+def convert(kind: Any, value: Any) -> Any:
+    """`value` as a `kind` of fields.py; None: it is none.
+
+    Text (from a flag, or a number written as text in a file) is read as the kind; nothing else changes its type, so a
+    list, an object or a true where a number belongs is none.
+    """
+    if typing.get_origin(kind) is Literal:
+        word = json.dumps(value) if isinstance(value, bool) else value
+        return word if word in typing.get_args(kind) else None
+    try:
+        if kind in (int, float) and isinstance(value, int | float | str) and not isinstance(value, bool):
+            number = float(value)
+            if kind is int:  # 3.0 is one, 3.5 is none; from 2**53 on a float skips numbers
+                return int(number) if number.is_integer() and abs(number) < 2**53 else None
+            return number if math.isfinite(number) else None
+        if isinstance(value, str):
+            if kind is str:  # a path, say: no zero byte, and not half a character (JSON's "\ud800")
+                return value if value and b"\0" not in value.encode() else None
+            if kind is bool:
+                return TRUTH.get(value.lower())
+            value = json.loads(value) if kind is dict else [part for part in map(str.strip, value.split(",")) if part]
+        json.dumps(value, allow_nan=False)  # as training_args.json will hold it
+    except (ValueError, ArithmeticError, RecursionError):
+        return None
+    return value if type(value) is kind else None

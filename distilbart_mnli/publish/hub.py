@@ -32,7 +32,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from huggingface_hub.utils import get_session, hf_raise_for_status, validate_repo_id
 
 from distilbart_mnli.errors import HubError, RunError
-from distilbart_mnli.options.read import Arguments
+from distilbart_mnli.options.fields import Arguments
 from distilbart_mnli.publish.client import TOKEN_SETTINGS, client_timeout, connect, until
 from distilbart_mnli.publish.commit import Publication, PublishTarget, changed, commit_message, repo_info
 from distilbart_mnli.publish.smoke_test import smoke_test

@@ -13,7 +13,7 @@ from typing import Any
 from huggingface_hub import get_token
 
 from distilbart_mnli.errors import InputError, RunError
-from distilbart_mnli.options.read import Arguments
+from distilbart_mnli.options.fields import Arguments
 from distilbart_mnli.public_text import public_command, without_paths
 
 PUBLISHED_FILES = (

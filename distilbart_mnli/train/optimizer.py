@@ -15,8 +15,7 @@ from transformers.trainer_pt_utils import get_parameter_names
 
 from distilbart_mnli.errors import InputError
 from distilbart_mnli.model.bart import ShortCutBart
-from distilbart_mnli.options.fields import FOLLOW_EVALUATIONS
-from distilbart_mnli.options.read import Arguments
+from distilbart_mnli.options.fields import FOLLOW_EVALUATIONS, Arguments
 
 
 def group_parameters(model: ShortCutBart, weight_decay: float) -> tuple[list[dict[str, Any]], list[str]]:

@@ -21,8 +21,7 @@ from distilbart_mnli.model import encoder_cache, encoder_cache_build
 from distilbart_mnli.model.bart import ShortCutBart
 from distilbart_mnli.model.predict import Inference, Processes
 from distilbart_mnli.model.pretrained import Loaded
-from distilbart_mnli.options.fields import PRECISION_DTYPES
-from distilbart_mnli.options.read import Arguments
+from distilbart_mnli.options.fields import PRECISION_DTYPES, Arguments
 from distilbart_mnli.processes import gather_objects, raise_together, ranks_sharing, together
 from distilbart_mnli.train.device import Device
 from distilbart_mnli.train.launch import BatchPlan

@@ -17,7 +17,7 @@ from distilbart_mnli.errors import RunError
 from distilbart_mnli.files import TEMPORARY, sync, whole_file
 from distilbart_mnli.model.bart import count_parameters, to_stock
 from distilbart_mnli.model.predict import to_task_predictions, write_predictions
-from distilbart_mnli.options.read import Arguments
+from distilbart_mnli.options.fields import Arguments
 from distilbart_mnli.public_text import public_command, shown_path
 from distilbart_mnli.train import checkpoints
 from distilbart_mnli.train.evaluation import EvaluationResult, EvaluationSet

@@ -17,7 +17,7 @@ from distilbart_mnli.errors import InputError, RunError
 from distilbart_mnli.model.bart import count_parameters, freeze
 from distilbart_mnli.model.predict import to_task_predictions
 from distilbart_mnli.model.pretrained import load, model_digest
-from distilbart_mnli.options.read import Arguments
+from distilbart_mnli.options.fields import Arguments
 from distilbart_mnli.processes import lock_output_dir, together, wait_for_all
 from distilbart_mnli.publish import hub, smoke_test
 from distilbart_mnli.publish.card import add_license, write_model_card

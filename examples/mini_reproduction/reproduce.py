@@ -16,91 +16,42 @@ again.
 """
 
 import argparse
-import contextlib
 import json
-import shlex
-import signal
-import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
-from distilbart_mnli.command_line import OneLineParser  # noqa: E402  (needs the line above)
-from distilbart_mnli.errors import CommandError, InputError, RunError, run_command  # noqa: E402
+from distilbart_mnli.command_line import OneLineParser
+from distilbart_mnli.errors import InputError, RunError, run_command
+from distilbart_mnli.files import whole_file
+from examples.common import Steps, is_model, markdown, read_json, results, shown
 
 STUDENTS = (1, 2, 3, 4)
 DATA_FILES = ("train.tsv", "dev_matched.tsv", "dev_mismatched.tsv")
 COMPARISON = ("tradeoffs.md", "tradeoffs.csv", "tradeoffs.json", "tradeoffs.png")
+HEAD = ("model", "copied, matched", "copied, mismatched", "tuned, matched", "tuned, mismatched", "training loop, s")
 SETTINGS = "reproduction.json"
 """What the results in output_dir were made from."""
-
-
-def run_script(*words: str) -> None:
-    """One of the repository's command lines, in a process of its own.
-
-    A signal to this process is passed on once, so that a training can write its checkpoint before it ends.
-
-    Raises:
-        CommandError: it failed; with its exit code.
-    """
-    process = subprocess.Popen([sys.executable, *words], cwd=ROOT, start_new_session=True)
-    with passed_on(process):
-        code = process.wait()
-    if code:
-        code = code if code > 0 else 128 - code
-        raise CommandError(f"{words[0]} ended with code {code}; run this again and it goes on from there", code)
-
-
-@contextlib.contextmanager
-def passed_on(process: subprocess.Popen) -> Iterator[None]:
-    """Ctrl-C and what ends this process go to `process` instead."""
-    before = {}
-    try:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            before[number] = signal.signal(number, lambda received, _: process.send_signal(received))
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class Reproduction:
     """The steps, each with the test whether it is done."""
 
     def __init__(self, args: argparse.Namespace):
-        self.args, self.folder = args, args.output_dir
-        self.done = self.skipped = 0
-
-    def shown(self, path: Path | str) -> str:
-        """A path as the commands get it: they run in the repository's folder."""
-        path = Path(path)
-        return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
-
-    def step(self, whole: bool, *words: object) -> None:
-        """Run a command line unless its output is whole."""
-        line = shlex.join(map(str, words))
-        if whole:
-            self.skipped += 1
-            print(f"\n# done already: python {line}", flush=True)
-            return
-        print(f"\n$ python {line}", flush=True)
-        run_script(*map(str, words))
-        self.done += 1
+        self.args, self.folder, self.steps = args, args.output_dir, Steps()
 
     def glue(self, whole: bool, file: str, model: str, output: str) -> None:
         """One run of run_glue.py with args/mini/`file`."""
-        words = ["run_glue.py", f"args/mini/{file}", "--model_name_or_path", self.shown(self.folder / model)]
-        words += ["--data_dir", self.shown(self.args.data_dir), "--output_dir", self.shown(self.folder / output)]
-        words += ["--encoder_cache_dir", self.shown(self.folder / "encoder_cache")]
+        words = ["run_glue.py", f"args/mini/{file}", "--model_name_or_path", shown(self.folder / model)]
+        words += ["--data_dir", shown(self.args.data_dir), "--output_dir", shown(self.folder / output)]
+        words += ["--encoder_cache_dir", shown(self.folder / "encoder_cache")]
         if file != "evaluate.json":
             words += ["--resume_from_checkpoint", "true"]
             if self.args.max_train_samples is not None:
                 words += ["--max_train_samples", str(self.args.max_train_samples)]
-        self.step(whole, *words, *self.max_eval_samples)
+        self.steps.run(*words, *self.max_eval_samples, whole=whole)
 
     @property
     def max_eval_samples(self) -> list[str]:
@@ -109,29 +60,29 @@ class Reproduction:
 
     def train(self, file: str, model: str, output: str) -> None:
         """A training and its evaluation; whole once there are results and the model card, which is written last."""
-        results = read_json(self.folder / output / "all_results.json")
-        card = (self.folder / output / "README.md").is_file()
-        self.glue(card and {"train_runtime", "eval_accuracy_mm"} <= results.keys(), file, model, output)
+        folder = self.folder / output
+        whole = (folder / "README.md").is_file() and results(folder, "train_runtime", "eval_accuracy_mm") != {}
+        self.glue(whole, file, model, output)
 
     def copy(self, number: int, student: str, copied: str) -> None:
         """A student's layers copied, and evaluated as they are."""
-        words = ["create_student.py", "--teacher_model_name_or_path", self.shown(self.folder / "teacher")]
-        words += ["--student_decoder_layers", str(number), "--save_path", self.shown(self.folder / student)]
-        self.step(is_model(self.folder / student), *words)
-        evaluated = "eval_accuracy_mm" in read_json(self.folder / copied / "all_results.json")
+        words = ["create_student.py", "--teacher_model_name_or_path", shown(self.folder / "teacher")]
+        words += ["--student_decoder_layers", str(number), "--save_path", shown(self.folder / student)]
+        self.steps.run(*words, whole=is_model(self.folder / student))
+        evaluated = results(self.folder / copied, "eval_accuracy_mm") != {}
         self.glue(evaluated, "evaluate.json", student, copied)
 
     def compare(self, models: list[str]) -> None:
         """The trade-off sheet; done again when it was made with another zero-shot file."""
         output, zero_shot = self.folder / "tradeoffs", self.args.zero_shot
-        words = ["compare_models.py", *(self.shown(self.folder / name) for name in models)]
-        words += ["--data_dir", self.shown(self.args.data_dir), "--output_dir", self.shown(output)]
+        words = ["compare_models.py", *(shown(self.folder / name) for name in models)]
+        words += ["--data_dir", shown(self.args.data_dir), "--output_dir", shown(output)]
         words += self.max_eval_samples
         if zero_shot:
-            words += ["--zero_shot", self.shown(zero_shot)]
+            words += ["--zero_shot", shown(zero_shot)]
         settings = read_json(self.folder / SETTINGS)
         whole = all((output / name).is_file() for name in COMPARISON) and settings.get("compared") == words
-        self.step(whole, *words)
+        self.steps.run(*words, whole=whole)
         write_json(self.folder / SETTINGS, {**settings, "compared": words})
 
     def run(self) -> str:
@@ -143,8 +94,8 @@ class Reproduction:
         """
         self.check_settings()
         words = ["examples/mini_reproduction/bert_to_bart.py", "--bert", self.args.bert]
-        words += ["--revision", self.args.revision, "--save_path", self.shown(self.folder / "untrained")]
-        self.step(is_model(self.folder / "untrained"), *words)
+        words += ["--revision", self.args.revision, "--save_path", shown(self.folder / "untrained")]
+        self.steps.run(*words, whole=is_model(self.folder / "untrained"))
         layers = read_json(self.folder / "untrained" / "config.json")["decoder_layers"]
         self.train("teacher.json", "untrained", "teacher")
         rows = [(f"teacher {layers}-{layers}", "", "teacher")]
@@ -157,78 +108,49 @@ class Reproduction:
             rows.append((f"student {name}", copied, tuned))
             models.append(tuned)
         table = self.table(rows)
-        try:
-            (self.folder / "table.md").write_text(table, encoding="utf-8")
-        except OSError as error:
-            raise RunError(f"{self.folder / 'table.md'} could not be written: {error.strerror}") from None
+        with whole_file(self.folder / "table.md") as file:
+            file.write_text(table, encoding="utf-8")
         self.compare(models)
         return table
 
     def check_settings(self) -> None:
         """Remember what the results are made from; refuse to mix them with those of something else."""
         args = self.args
-        asked = {
-            "bert": args.bert,
-            "revision": args.revision,
-            "data_dir": str(args.data_dir),
-            "max_train_samples": args.max_train_samples,
-            "max_eval_samples": args.max_eval_samples,
-        }
+        names = ("bert", "revision", "data_dir", "max_train_samples", "max_eval_samples")
+        asked = {name: str(args.data_dir) if name == "data_dir" else getattr(args, name) for name in names}
         path = self.folder / SETTINGS
         before = read_json(path)
         for key, value in asked.items():
             if key in before and before[key] != value:
-                raise InputError(
-                    f"{self.shown(self.folder)} holds a reproduction with {key} {before[key]}, not {value}; name "
-                    "another output_dir, or remove this one"
-                )
+                holds = f"{shown(self.folder)} holds a reproduction with {key} {before[key]}"
+                raise InputError(f"{holds}, not {value}; name another output_dir, or remove this one")
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
             write_json(path, {**before, **asked})
-        except OSError as error:
-            raise InputError(f"output_dir {self.folder}: cannot be written: {error.strerror}") from None
+        except RunError as error:
+            raise InputError(f"output_dir cannot be used: {error}") from None
 
     def table(self, rows: list[tuple[str, str, str]]) -> str:
         """Markdown: accuracies in percent before and after fine-tuning, seconds of the training loop."""
-        lines = [
-            "| model | copied, matched | copied, mismatched | tuned, matched | tuned, mismatched | training loop, s |",
-            "|---|---|---|---|---|---|",
-        ]
+        lines = []
         for name, *folders in rows:
-            copied, tuned = (read_json(self.folder / f / "all_results.json") if f else {} for f in folders)
+            copied, tuned = (results(self.folder / folder) if folder else {} for folder in folders)
             cells = [percent(values, key) for values in (copied, tuned) for key in ("accuracy", "accuracy_mm")]
-            lines.append(f"| {name} | {' | '.join(cells)} | {tuned['train_runtime']:.0f} |")
-        results = read_json(self.folder / "teacher" / "all_results.json")
-        lines += [
-            "",
-            f"{results['train_samples']:,} training examples; evaluated on {results['eval_samples']:,} matched and "
-            f"{results['eval_samples_mm']:,} mismatched examples. Accuracies in percent.",
-        ]
-        return "\n".join(lines) + "\n"
+            lines.append((name, *cells, f"{tuned['train_runtime']:.0f}"))
+        teacher = results(self.folder / "teacher")
+        return (
+            f"{markdown(HEAD, lines)}\n{teacher['train_samples']:,} training examples; evaluated on "
+            f"{teacher['eval_samples']:,} matched and {teacher['eval_samples_mm']:,} mismatched examples. "
+            "Accuracies in percent.\n"
+        )
 
 
-def percent(results: dict[str, Any], key: str) -> str:
-    return f"{100 * results[f'eval_{key}']:.2f}" if results else ""
-
-
-def is_model(folder: Path) -> bool:
-    """Whether a model stands in `folder`. Both scripts that make one rename it into place when it is whole."""
-    return (folder / "config.json").is_file() and (folder / "model.safetensors").is_file()
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A file's object; empty where there is none, or none that can be read."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return values if isinstance(values, dict) else {}
+def percent(values: dict[str, Any], key: str) -> str:
+    return f"{100 * values[f'eval_{key}']:.2f}" if values else ""
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-    partial.replace(path)
+    with whole_file(path) as file:
+        file.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
 def read_arguments(argv: list[str]) -> argparse.Namespace:
@@ -269,8 +191,8 @@ def main() -> None:
     reproduction = Reproduction(args)
     table = reproduction.run()
     print(f"\n{table}")
-    shown = reproduction.shown(args.output_dir)
-    print(f"{reproduction.done} steps done, {reproduction.skipped} were done before; everything is in {shown}")
+    steps = reproduction.steps
+    print(f"{steps.done} steps done, {steps.skipped} were done before; everything is in {shown(args.output_dir)}")
 
 
 if __name__ == "__main__":

@@ -7,30 +7,27 @@ OUTPUT_DIR/results.md. Run it from the root of the repository. Called again, it 
 the rest; keep one output_dir a teacher. --dry_run prints the commands that are still to run, one a line. --table_only
 writes the table from what is there.
 
-Exit codes: 0 done; 1 a run failed; 2 bad input.
+Exit codes: 0 done; 1 a run failed; 2 bad input; 128 + n stopped by signal n.
 """
 
 import argparse
-import os
 import shlex
 import statistics
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from distilbart_mnli.errors import InputError, RunError, run_command
+from distilbart_mnli.command_line import OneLineParser
+from distilbart_mnli.errors import CommandError, InputError, RunError, run_command
 from distilbart_mnli.model.teacher import load_teacher_config
-from examples.questions.plan import Plan, Question, Setting, questions, results, runs, student_command
+from examples.common import ROOT, Steps, is_model, markdown, shown
+from examples.questions.plan import Plan, Setting, questions, runs, student_command
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 HEAD = ("variant", "student", "training rows", "epochs", "seeds", "matched", "mismatched", "training, s", "command")
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m examples.questions", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = OneLineParser(prog="python -m examples.questions", description=__doc__)
     add = parser.add_argument
     add("--teacher", required=True, metavar="FOLDER_OR_HUB_ID", help="a BART classifier fine-tuned on MNLI")
     add("--data_dir", required=True, type=Path, metavar="FOLDER", help="MNLI's TSV files")
@@ -52,24 +49,6 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def make_plan(args: argparse.Namespace) -> Plan:
-    config = load_teacher_config(args.teacher)
-    return Plan(
-        encoder_layers=config.encoder_layers,
-        teacher_decoder_layers=config.decoder_layers,
-        decoder_layers=args.decoder_layers,
-        main_layers=args.main_layers,
-        train_rows=args.train_rows,
-        seeds=args.seeds,
-    )
-
-
-def shown(path: Path) -> str:
-    """As the commands name it, which run in the repository's root."""
-    path = path.resolve()
-    return os.path.relpath(path, ROOT) if path.is_relative_to(ROOT) else str(path)
-
-
 def filled_in(args: argparse.Namespace, words: list[str]) -> list[str]:
     teacher = shown(Path(args.teacher)) if Path(args.teacher).is_dir() else args.teacher
     values = {"$TEACHER": teacher, "$DATA_DIR": shown(args.data_dir), "$OUTPUT_DIR": shown(args.output_dir)}
@@ -84,22 +63,16 @@ def commands(args: argparse.Namespace, plan: Plan) -> list[list[str]]:
 
     def add_student(setting: Setting, seed: int) -> None:
         words = filled_in(args, student_command(plan, setting, seed))
-        if words and not (ROOT / words[-1] / "model.safetensors").exists():
+        if words and not is_model(ROOT / words[-1]):
             if "--student" in words:  # new layers go into a copied student
                 add_student(Setting(setting.student, setting.layers, "copied"), seed)
             waiting[tuple(words)] = None
 
     for setting, seed in runs(plan):
-        if results(args.output_dir / setting.folder(seed), bool(setting.rows)) is None:
+        if not setting.results(args.output_dir, seed):
             add_student(setting, seed)
             waiting[tuple(filled_in(args, setting.command(seed)))] = None
     return [list(words) for words in waiting]
-
-
-def execute(words: list[str]) -> int:
-    """Run one command line in a process of its own; returns its exit code."""
-    paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    return subprocess.run([sys.executable, *words[1:]], cwd=ROOT, env={**os.environ, "PYTHONPATH": paths}).returncode
 
 
 def spread(values: list[float], number: Callable[[float], str]) -> str:
@@ -110,8 +83,7 @@ def spread(values: list[float], number: Callable[[float], str]) -> str:
 
 def table_row(output_dir: Path, plan: Plan, variant: str, setting: Setting) -> tuple[str, ...]:
     planned = plan.seeds_for(setting)
-    found = {seed: results(output_dir / setting.folder(seed), bool(setting.rows)) for seed in planned}
-    whole = {seed: values for seed, values in found.items() if values is not None}
+    whole = {seed: values for seed in planned if (values := setting.results(output_dir, seed))}
     command = f"`{setting.commands(list(whole) or planned)}`"
     rows = f"{setting.rows:,}" if setting.rows else "none"
     settings = (variant, setting.student, rows, str(setting.epochs))
@@ -131,34 +103,34 @@ def table_row(output_dir: Path, plan: Plan, variant: str, setting: Setting) -> t
     )
 
 
-def markdown(output_dir: Path, plan: Plan, asked: list[Question]) -> str:
+def tables(output_dir: Path, plan: Plan) -> str:
     """One table a question. Accuracy in percent, mean (lowest..highest) over the seeds."""
-    lines: list[str] = []
-    for question in asked:
-        lines += [f"## {question.title}", ""]
+    text = []
+    for question in questions(plan):
         rows = [table_row(output_dir, plan, variant, setting) for variant, setting in question.rows]
-        lines += [f"| {' | '.join(row)} |" for row in (HEAD, ["---"] * len(HEAD), *rows)]
-        lines.append("")
-    return "\n".join(lines)
+        text.append(f"## {question.title}\n\n{markdown(HEAD, rows)}")
+    return "\n".join(text)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     args = parse(arguments)
-    plan = make_plan(args)
+    config = load_teacher_config(args.teacher)
+    names = ("decoder_layers", "main_layers", "train_rows", "seeds")
+    plan = Plan(config.encoder_layers, config.decoder_layers, **{name: getattr(args, name) for name in names})
     waiting = [] if args.table_only else commands(args, plan)
-    for number, words in enumerate(waiting, start=1):
-        if args.dry_run:
-            print(shlex.join(words))
-            continue
-        print(f"\n[{number}/{len(waiting)}] $ {shlex.join(words)}", flush=True)
-        code = execute(words)
-        if code != 0:
-            raise RunError(f"exit code {code} from: {shlex.join(words)}; call again to go on with the rest")
-    if not args.dry_run:
-        args.output_dir.mkdir(parents=True, exist_ok=True)
-        table = args.output_dir / "results.md"
-        table.write_text(markdown(args.output_dir, plan, questions(plan)), encoding="utf-8")
-        print(f"the table is in {table}")
+    if args.dry_run:
+        print("".join(f"{shlex.join(words)}\n" for words in waiting), end="")
+        return
+    steps = Steps()
+    try:
+        for number, (_, *words) in enumerate(waiting, start=1):
+            steps.run(*words, label=f"[{number}/{len(waiting)}] ")
+    except CommandError as error:
+        raise RunError(str(error), error.exit_code if error.exit_code > 128 else None) from None
+    args.output_dir.mkdir(parents=True, exist_ok=True)
+    table = args.output_dir / "results.md"
+    table.write_text(tables(args.output_dir, plan), encoding="utf-8")
+    print(f"the table is in {table}")
 
 
 if __name__ == "__main__":

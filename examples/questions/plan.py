@@ -6,12 +6,13 @@ old files.
 """
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from distilbart_mnli.model.layers import select_layers
+from examples.common import results
 
 COPIED, FIRST, FRESH, TEACHER = "copied", "first", "fresh", "teacher"
 FROZEN, DROPOUT, TRAINED = "", "dropout", "trained"
@@ -65,6 +66,11 @@ class Setting:
             return f"runs/{self.student}-{self.kind}"
         parts = [self.student, self.kind, f"{self.rows}x{self.epochs}", self.encoder, f"seed{seed}"]
         return "runs/" + "-".join(filter(None, parts))
+
+    def results(self, output_dir: Path, seed: int) -> dict[str, Any]:
+        """all_results.json of its run with this seed; empty where that is not whole."""
+        trained = ["train_runtime"] if self.rows else []
+        return results(output_dir / self.folder(seed), "eval_accuracy", "eval_accuracy_mm", "eval_samples", *trained)
 
     def command(self, seed: object) -> list[str]:
         """Words, with $TEACHER, $DATA_DIR and $OUTPUT_DIR where a shell would put in the folders."""
@@ -164,13 +170,3 @@ def student_command(plan: Plan, setting: Setting, seed: int) -> list[str]:
     else:
         words += ["--student_decoder_layers", str(setting.layers)]
     return [*words, "--save_path", path]
-
-
-def results(folder: Path, trained: bool) -> dict | None:
-    """all_results.json of a whole run; None where it is missing, unreadable or not complete."""
-    try:
-        values = json.loads((folder / "all_results.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    needed = ["eval_accuracy", "eval_accuracy_mm", "eval_samples", *(["train_runtime"] if trained else [])]
-    return values if isinstance(values, dict) and all(name in values for name in needed) else None

@@ -11,55 +11,40 @@
 Every step is one of the repository's command lines, printed before it runs.
 """
 
-import argparse
-import json
 import os
-import shlex
 import shutil
-import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from transformers import BartConfig, pipeline
+from transformers import BartConfig, BartForSequenceClassification, pipeline
 from transformers.utils import logging
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
-from examples.quickstart.make_data import SIZES, make_examples, write_data  # noqa: E402  (needs the line above)
-from examples.quickstart.make_tokenizer import make_tokenizer  # noqa: E402
+from distilbart_mnli.command_line import OneLineParser
+from distilbart_mnli.errors import run_command
+from examples.common import Steps, results, shown
+from examples.quickstart.make_data import SIZES, make_examples, write_data
+from examples.quickstart.make_tokenizer import make_tokenizer
 
 STUDENTS = (1, 2)
-TEACHER = {"d_model": 64, "encoder_layers": 2, "decoder_layers": 3, "attention_heads": 2, "ffn_dim": 256}
-
-
-def run(script: str, *arguments: object) -> None:
-    """One of the command lines of the repository; stops the quickstart if it fails."""
-    words = [script, *map(str, arguments)]
-    print(f"\n$ python {shlex.join(words)}", flush=True)
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run([sys.executable, *words], cwd=ROOT, env=environment)
-    if done.returncode != 0:
-        raise SystemExit(done.returncode)
+TEACHER = {"d_model": 64, "encoder_layers": 2, "decoder_layers": 3}
 
 
 def make_teacher_config(folder: Path) -> None:
     """A configuration and a tokenizer: what run_glue.py's config_name needs to train from scratch."""
     texts = [text for row in make_examples(SIZES)["train"] for text in row[1:3]]
     tokenizer = make_tokenizer(texts, vocab_size=800)
-    heads, ffn = TEACHER["attention_heads"], TEACHER["ffn_dim"]
     labels = ("contradiction", "neutral", "entailment")  # the order of facebook/bart-large-mnli
     BartConfig(
         vocab_size=len(tokenizer),
-        d_model=TEACHER["d_model"],
-        encoder_layers=TEACHER["encoder_layers"],
-        decoder_layers=TEACHER["decoder_layers"],
-        encoder_attention_heads=heads,
-        decoder_attention_heads=heads,
-        encoder_ffn_dim=ffn,
-        decoder_ffn_dim=ffn,
+        **TEACHER,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=256,
+        decoder_ffn_dim=256,
         max_position_embeddings=64,
         dropout=0.0,
         attention_dropout=0.0,
@@ -72,12 +57,10 @@ def make_teacher_config(folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def row(name: str, model: Path, results: Path) -> dict[str, Any]:
+def row(name: str, model: Path, folder: Path) -> dict[str, Any]:
     """One line of the table, from the files of a run."""
-    values = json.loads((results / "all_results.json").read_text(encoding="utf-8"))
+    values = results(folder)
     seconds = values["eval_runtime"] + values["eval_runtime_mm"]
-    from transformers import BartForSequenceClassification
-
     parameters = BartForSequenceClassification.from_pretrained(model).num_parameters()
     return {
         "model": name,
@@ -96,41 +79,33 @@ def show(rows: list[dict[str, Any]]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = OneLineParser(prog="quickstart.py", description=__doc__)
     parser.add_argument("--output_dir", type=Path, default=Path("outputs/quickstart"))
     folder = parser.parse_args().output_dir.resolve()
     started = time.monotonic()
     if (folder / "data").exists():
         shutil.rmtree(folder)  # an earlier quickstart
-    data, cache = folder / "data", folder / "cache"
-    write_data(data, SIZES)
+    write_data(folder / "data", SIZES)
     make_teacher_config(folder / "teacher-config")
-    shown = os.path.relpath(folder, ROOT)
-    common = ("--data_dir", f"{shown}/data", "--encoder_cache_dir", os.path.relpath(cache, ROOT))
+    os.environ["HF_HUB_OFFLINE"] = "1"  # of the steps
+    run, here = Steps().run, shown(folder)
+    common = ("--data_dir", f"{here}/data", "--encoder_cache_dir", f"{here}/cache")
 
-    teacher = folder / "teacher"
-    run(
-        "run_glue.py", "args/quickstart/teacher.json", "--config_name", f"{shown}/teacher-config",
-        "--output_dir", f"{shown}/teacher", *common,
-    )  # fmt: skip
+    def glue(recipe: str, output: str, *words: str) -> Path:
+        """One run of run_glue.py with args/quickstart/`recipe`; returns its folder."""
+        run("run_glue.py", f"args/quickstart/{recipe}.json", *words, "--output_dir", f"{here}/{output}", *common)
+        return folder / output
+
+    teacher = glue("teacher", "teacher", "--config_name", f"{here}/teacher-config")
     rows = [row("teacher", teacher, teacher)]
     for layers in STUDENTS:
         name = f"student-{TEACHER['encoder_layers']}-{layers}"
-        run(
-            "create_student.py", "--teacher_model_name_or_path", f"{shown}/teacher",
-            "--student_encoder_layers", TEACHER["encoder_layers"], "--student_decoder_layers", layers,
-            "--save_path", f"{shown}/{name}",
-        )  # fmt: skip
-        run(
-            "run_glue.py", "args/quickstart/evaluate.json", "--model_name_or_path", f"{shown}/{name}",
-            "--output_dir", f"{shown}/{name}-copied", *common,
-        )  # fmt: skip
-        run(
-            "run_glue.py", "args/quickstart/student.json", "--model_name_or_path", f"{shown}/{name}",
-            "--output_dir", f"{shown}/{name}-tuned", *common,
-        )  # fmt: skip
-        rows.append(row(f"{name}, copied", folder / name, folder / f"{name}-copied"))
-        rows.append(row(f"{name}, fine-tuned", folder / f"{name}-tuned", folder / f"{name}-tuned"))
+        words = ["--teacher_model_name_or_path", f"{here}/teacher", "--save_path", f"{here}/{name}"]
+        words += ["--student_encoder_layers", TEACHER["encoder_layers"], "--student_decoder_layers", layers]
+        run("create_student.py", *words)
+        copied = glue("evaluate", f"{name}-copied", "--model_name_or_path", f"{here}/{name}")
+        tuned = glue("student", f"{name}-tuned", "--model_name_or_path", f"{here}/{name}")
+        rows += [row(f"{name}, copied", folder / name, copied), row(f"{name}, fine-tuned", tuned, tuned)]
     print()
     show(rows)
 
@@ -140,8 +115,8 @@ def main() -> None:
     answer = classifier(text, ["music", "cooking", "travel"], hypothesis_template="This text is about {}.")
     scores = ", ".join(f"{label} {score:.2f}" for label, score in zip(answer["labels"], answer["scores"], strict=True))
     print(f"\nzero-shot, by the student: {text!r} -> {scores}")
-    print(f"done in {time.monotonic() - started:.0f} s; everything is in {shown}")
+    print(f"done in {time.monotonic() - started:.0f} s; everything is in {here}")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(main))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import datasets
 
-from distilbart_mnli.options.read import Arguments
+from distilbart_mnli.options.fields import Arguments
 
 MNLI_START = (
     "index\tpromptID\tpairID\tgenre\tsentence1_binary_parse\tsentence2_binary_parse\tsentence1_parse\tsentence2_parse"

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from distilbart_mnli.errors import InputError, run_command
-from distilbart_mnli.options.read import Arguments
+from distilbart_mnli.options.fields import Arguments
 from distilbart_mnli.processes import agree_max, gather_objects, lock_output_dir, raise_together, ranks_sharing
 from distilbart_mnli.train.device import device_for
 from distilbart_mnli.train.launch import batch_plan, describe, make_accelerator

@@ -12,7 +12,7 @@ import pytest
 import torch
 from huggingface_hub import constants
 
-from distilbart_mnli.options.read import Arguments
+from distilbart_mnli.options.fields import Arguments
 from distilbart_mnli.publish import client as hub_client
 from tests.support.hub_server import Hub
 from tests.support.tiny import sentence, tiny_bart, tiny_tokenizer

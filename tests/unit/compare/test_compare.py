@@ -57,7 +57,7 @@ def options(shop: Path, output_dir: Path, *models: str, **changes) -> SheetOptio
 def stock_predictions(folder: Path, shop: Path, number: int) -> tuple[list[str], list[str]]:
     """Names of the predicted and of the right labels, one row at a time."""
     from distilbart_mnli.data.splits import find_task
-    from distilbart_mnli.options.read import Arguments
+    from distilbart_mnli.options.fields import Arguments
 
     task = find_task("mnli", "task_name")
     split = load_evaluation(Arguments(task_name="mnli", data_dir=str(shop / "data")), task)[number]
@@ -91,7 +91,7 @@ def test_figures_are_stocks_and_one_encoder_serves_its_students(shop, tmp_path, 
 
 def test_models_share_an_encoder_only_where_it_is_the_same(shop):
     from distilbart_mnli.data.splits import find_task
-    from distilbart_mnli.options.read import Arguments
+    from distilbart_mnli.options.fields import Arguments
 
     paths = [str(shop / name) for name in ("teacher", "student-2-1", "stranger", "student-2-2")]
     candidates = comparison.load_candidates(paths, Arguments(task_name="mnli"), find_task("mnli", "task_name"))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from distilbart_mnli.data.splits import get_task, load_test, load_train
 from distilbart_mnli.data.tables import read_columns
 from distilbart_mnli.errors import InputError
-from distilbart_mnli.options.read import Arguments
+from distilbart_mnli.options.fields import Arguments
 
 HEADER = b"index\tsentence1\tsentence2\tlabel\n"
 # Pieces that a reader could stumble over, in any order, between any bytes.

@@ -16,7 +16,7 @@ from distilbart_mnli.data.splits import (
     match_labels,
 )
 from distilbart_mnli.errors import InputError
-from distilbart_mnli.options.read import Arguments
+from distilbart_mnli.options.fields import Arguments
 
 MNLI = TASKS["mnli"]
 

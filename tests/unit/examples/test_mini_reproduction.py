@@ -15,6 +15,7 @@ from distilbart_mnli.errors import CommandError, InputError, run_command
 from distilbart_mnli.options.read import parse_arguments
 from distilbart_mnli.train import stages
 from distilbart_mnli.train.loop import Training
+from examples import common
 from examples.mini_reproduction import bert_to_bart, reproduce
 from tests.support.in_process import as_in_a_new_process, results
 from tests.support.tiny import ROOT, tiny_bert, tiny_mnli
@@ -25,10 +26,11 @@ class Commands:
 
     def __init__(self, monkeypatch):
         self.lines, self.monkeypatch = [], monkeypatch
-        monkeypatch.setattr(reproduce, "run_script", self)
+        monkeypatch.setattr(common, "execute", self)
 
-    def __call__(self, script: str, *words: str) -> None:
-        self.lines.append([script, *words])
+    def __call__(self, line: list[str]) -> int:
+        script, *words = line
+        self.lines.append(line)
         if script == "compare_models.py":
             output = Path(words[words.index("--output_dir") + 1])
             output.mkdir(exist_ok=True)
@@ -43,6 +45,7 @@ class Commands:
             with self.monkeypatch.context() as patch:
                 patch.setattr(sys, "argv", [script, *words])
                 main()
+        return 0
 
     def of(self, *scripts: str) -> list[list[str]]:
         return [line for line in self.lines if Path(line[0]).name in scripts]
@@ -190,18 +193,14 @@ def test_a_signal_reaches_the_step_once_and_its_code_becomes_ours(tmp_path):
 
     before = signal.getsignal(signal.SIGINT)
     threading.Thread(target=interrupt, daemon=True).start()
-    with pytest.raises(CommandError, match="code 130") as raised:
-        reproduce.run_script(str(script))
+    with pytest.raises(CommandError, match=r"code 130 .*step\.py") as raised:
+        common.Steps().run(script)
     assert raised.value.exit_code == 130
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_a_step_that_is_killed_gives_128_and_the_signals_number(tmp_path):
-    script = tmp_path / "step.py"
-    script.write_text("import os\nos.kill(os.getpid(), 9)\n")
-    with pytest.raises(CommandError) as raised:
-        reproduce.run_script(str(script))
-    assert raised.value.exit_code == 137
+def test_a_step_that_is_killed_gives_128_and_the_signals_number():
+    assert common.execute(["-c", "import os; os.kill(os.getpid(), 9)"]) == 137
 
 
 def test_the_four_students_have_one_recipe():

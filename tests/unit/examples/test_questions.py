@@ -19,6 +19,7 @@ import create_student
 from distilbart_mnli.errors import InputError, RunError
 from distilbart_mnli.options.read import parse_arguments
 from distilbart_mnli.train import stages
+from examples import common
 from examples.questions import __main__ as driver
 from examples.questions import fresh_student
 from examples.questions.plan import Plan, questions, runs
@@ -38,25 +39,25 @@ def run_here(words: list[str]) -> int:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)
         patch.setattr(stages, "write_card", lambda *_: None)  # a plot a run; other tests look at the cards
-        if "run_glue.py" in words:
+        if words[0] == "run_glue.py":
             with as_in_a_new_process():
-                stages.run_stages(parse_arguments([*words[2:], "--use_cpu", "--disable_tqdm"]))
+                stages.run_stages(parse_arguments([*words[1:], "--use_cpu", "--disable_tqdm"]))
         else:
-            script, first = (fresh_student, 3) if "-m" in words else (create_student, 2)
-            patch.setattr(sys, "argv", [words[1], *words[first:]])
+            script, first = (fresh_student, 1) if words[0] == "-m" else (create_student, 0)
+            patch.setattr(sys, "argv", words[first:])
             script.main()
     return 0
 
 
 @pytest.fixture(scope="module")
 def answered(tmp_path_factory) -> tuple[Path, list[list[str]]]:
-    """The folder of a whole call, and the commands that it ran."""
+    """The folder of a whole call, and what it gave to python."""
     folder = tmp_path_factory.mktemp("questions")
     tiny_bart(folder / "teacher", decoder_layers=3)
     tiny_mnli(folder / "data", train=40)
     ran: list[list[str]] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(driver, "execute", lambda words: ran.append(words) or run_here(words))
+        patch.setattr(common, "execute", lambda words: ran.append(words) or run_here(words))
         driver.main(options(folder))
     return folder, ran
 
@@ -158,13 +159,13 @@ def test_a_rows_command_is_what_ran(answered):
     names = {"$TEACHER": "teacher", "$DATA_DIR": "data", "$OUTPUT_DIR": "out"}
     for name, part in names.items():
         expected = {line.replace(name, str(folder / part)) for line in expected}
-    assert expected == {shlex.join(words) for words in ran if "run_glue.py" in words}
+    assert expected == {shlex.join(["python", *words]) for words in ran if "run_glue.py" in words}
 
 
 def test_a_second_call_runs_nothing_and_a_damaged_run_is_run_again(answered, capsys, monkeypatch):
     folder, ran = answered
     table = (folder / "out" / "results.md").read_bytes()
-    monkeypatch.setattr(driver, "execute", lambda words: pytest.fail(f"ran {words}"))
+    monkeypatch.setattr(common, "execute", lambda words: pytest.fail(f"ran {words}"))
     driver.main(options(folder))
     assert (folder / "out" / "results.md").read_bytes() == table
     results = folder / "out/runs/2-1-fresh-32x2-seed2/all_results.json"
@@ -175,7 +176,7 @@ def test_a_second_call_runs_nothing_and_a_damaged_run_is_run_again(answered, cap
         capsys.readouterr()
         driver.main([*options(folder), "--dry_run"])
         assert capsys.readouterr().out.splitlines() == [
-            shlex.join(words) for words in ran if words[-1] == str(results.parent)
+            shlex.join(["python", *words]) for words in ran if words[-1] == str(results.parent)
         ]
     results.write_text(whole)
 
@@ -197,9 +198,10 @@ def test_a_table_by_hand(tmp_path):
 
 def test_a_failed_run_stops_the_call_with_its_command(tmp_path, monkeypatch):
     tiny_bart(tmp_path / "teacher", decoder_layers=3)
-    monkeypatch.setattr(driver, "execute", lambda words: 2)
-    with pytest.raises(RunError, match=r"code 2 .*create_student\.py .*2-1-copied"):
+    monkeypatch.setattr(common, "execute", lambda words: 2)
+    with pytest.raises(RunError, match=r"code 2 .*create_student\.py .*2-1-copied") as failed:
         driver.main(options(tmp_path))
+    assert failed.value.exit_code == 1
 
 
 @pytest.mark.parametrize(

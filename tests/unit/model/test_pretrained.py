@@ -16,7 +16,7 @@ from distilbart_mnli.data.splits import TASKS
 from distilbart_mnli.errors import CommandError, InputError
 from distilbart_mnli.model.bart import ShortCutBart
 from distilbart_mnli.model.pretrained import load
-from distilbart_mnli.options.read import Arguments
+from distilbart_mnli.options.fields import Arguments
 from tests.support.tiny import GLUE_LABELS, TEACHER_LABELS, tiny_bart, tiny_config, tiny_tokenizer
 
 MNLI, RTE, STSB = TASKS["mnli"], TASKS["rte"], TASKS["stsb"]

@@ -10,7 +10,7 @@ import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 
 from distilbart_mnli.errors import InputError
-from distilbart_mnli.options.read import Arguments
+from distilbart_mnli.options.fields import Arguments
 from distilbart_mnli.train.launch import batch_plan, choose_precision, fell_back_to_cpu, launch_problem, size_problem
 from tests.support.launch import CONFIGS, environment, finish, launch, launcher, start, two_machines
 

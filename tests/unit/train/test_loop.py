@@ -22,7 +22,7 @@ from distilbart_mnli.data.batches import epoch_order
 from distilbart_mnli.data.splits import TASKS, load_train
 from distilbart_mnli.errors import InputError, RunError
 from distilbart_mnli.model.bart import ShortCutBart, freeze
-from distilbart_mnli.options.read import Arguments
+from distilbart_mnli.options.fields import Arguments
 from distilbart_mnli.train.device import Device
 from distilbart_mnli.train.evaluation import EvaluationResult
 from distilbart_mnli.train.loop import Training, row_losses

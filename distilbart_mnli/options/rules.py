@@ -1,0 +1,83 @@
+"""What the options of a run ask of each other; what one option asks of its own value stands in fields.py."""
+
+import re
+from collections.abc import Iterator
+
+import torch
+from transformers import get_scheduler
+
+from distilbart_mnli.errors import InputError
+from distilbart_mnli.options.fields import FOLLOW_EVALUATIONS, Arguments, shown
+
+
+def check_together(args: Arguments) -> None:
+    """Rules between options.
+
+    Raises:
+        InputError: on the first rule that is broken.
+    """
+    for message in _broken(args):
+        raise InputError(message)
+
+
+def _broken(args: Arguments) -> Iterator[str]:
+    stages = args.do_train or args.do_eval or args.do_predict
+    own_data = args.train_file or args.validation_file or args.test_file
+    if not stages and not args.push_to_hub:
+        yield "nothing to do: give do_train, do_eval, do_predict or push_to_hub"
+    if args.output_dir is None:
+        yield "output_dir is missing: say where the results go"
+    if stages and args.model_name_or_path is None and not (args.config_name and args.do_train):
+        yield "model_name_or_path is missing: a student or a Hub id (or config_name with do_train: from scratch)"
+    if stages and args.task_name is None and not own_data:
+        yield "task_name is missing: MNLI, or give train_file"
+    if args.task_name and own_data:
+        yield "task_name and train_file/validation_file/test_file exclude each other"
+    if own_data:
+        for stage, key in (("do_train", "train_file"), ("do_eval", "validation_file"), ("do_predict", "test_file")):
+            if getattr(args, stage) and not getattr(args, key):
+                yield f"{stage} needs {key}"
+    if args.fp16 and args.bf16:
+        yield "fp16 and bf16 exclude each other: set one of them to false"
+    if args.warmup_steps >= 1 and args.warmup_steps % 1:
+        yield f"warmup_steps {args.warmup_steps}: below 1 a share of all steps, from 1 on a whole number of them"
+    if args.do_train:
+        yield from _broken_in_training(args)
+
+
+def _broken_in_training(args: Arguments) -> Iterator[str]:
+    if args.max_steps == 0:
+        yield "max_steps must be positive, or -1 for num_train_epochs"
+    if args.max_steps < 0 and args.num_train_epochs == 0:
+        yield "num_train_epochs is 0: nothing would be trained; leave out do_train to evaluate only"
+    if args.lr_scheduler_type in FOLLOW_EVALUATIONS and args.eval_strategy == "no":
+        yield f"lr_scheduler_type {args.lr_scheduler_type} follows evaluations: set eval_strategy to steps or epoch"
+    _check_schedule(args)
+    for name in ("load_best_model_at_end", "early_stopping_patience"):
+        if getattr(args, name) not in (False, None) and args.eval_strategy == "no":
+            yield f"{name} needs evaluations: set eval_strategy to steps or epoch"
+    if args.load_best_model_at_end:
+        best, every = "load_best_model_at_end needs", args.eval_steps or args.logging_steps
+        if args.save_strategy != args.eval_strategy:
+            yield f"{best} save_strategy to be eval_strategy ({args.eval_strategy}), not {args.save_strategy}"
+        if args.save_strategy == "steps" and args.save_steps % every != 0:
+            yield f"{best} save_steps ({args.save_steps}) to be a multiple of eval_steps ({every})"
+    if args.cache_encoder_outputs == "true" and (not args.freeze_encoder or args.frozen_encoder_dropout):
+        yield "cache_encoder_outputs: true needs freeze_encoder true and frozen_encoder_dropout false"
+
+
+def _check_schedule(args: Arguments) -> None:
+    """Make the schedule once for a model of one number: it knows best which lr_scheduler_kwargs it needs."""
+    if args.lr_scheduler_kwargs is None and args.lr_scheduler_type in ("linear", "cosine", "constant"):
+        return
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1e-3)
+    try:
+        # 1 step of warm-up, 10 in all
+        schedule = get_scheduler(args.lr_scheduler_type, optimizer, 1, 10, args.lr_scheduler_kwargs)
+        optimizer.step()
+        for _ in range(10):  # through its warm-up and to its end
+            schedule.step(*[1.0] * (args.lr_scheduler_type in FOLLOW_EVALUATIONS))
+    except (TypeError, ValueError, ArithmeticError, AttributeError) as error:
+        reason = re.sub(r"\bget_\w+\(\) ", "", str(error))
+        given = f"{args.lr_scheduler_type} with lr_scheduler_kwargs {shown(args.lr_scheduler_kwargs)}"
+        raise InputError(f"lr_scheduler_type {given}: {reason}") from None
