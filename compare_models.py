@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 from distilbart_mnli.command_line import OneLineParser
-from distilbart_mnli.compare.compare import SheetOptions, make_sheet
+from distilbart_mnli.compare.compare import CompareOptions, compare_models
 from distilbart_mnli.compare.zero_shot import DEFAULT_TEMPLATE
 from distilbart_mnli.errors import run_command
 
@@ -27,7 +27,7 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def read_arguments(argv: list[str]) -> SheetOptions:
+def read_arguments(argv: list[str]) -> CompareOptions:
     """Raises InputError, of one line, for whatever cannot be understood."""
     parser = OneLineParser(prog="compare_models.py", description=__doc__)
     add = parser.add_argument
@@ -45,11 +45,11 @@ def read_arguments(argv: list[str]) -> SheetOptions:
     add("--threads", type=positive, metavar="N", help="CPU threads (default: torch's)")
     add("--no_speed", action="store_true", help="accuracy only")
     add("--update_model_dirs", action="store_true", help="a tradeoffs.json, and the card, in each model's folder")
-    return SheetOptions(**vars(parser.parse_args(argv)))
+    return CompareOptions(**vars(parser.parse_args(argv)))
 
 
 def main() -> None:
-    make_sheet(read_arguments(sys.argv[1:]))
+    compare_models(read_arguments(sys.argv[1:]))
 
 
 if __name__ == "__main__":

@@ -12,11 +12,12 @@ Exit codes: 0 done; 1 the disk failed; 2 bad input, nothing was written; 3 the H
 import argparse
 import os
 import sys
+from pathlib import Path
 
 from distilbart_mnli.command_line import OneLineParser, set_up_logging
 from distilbart_mnli.errors import run_command
 from distilbart_mnli.model.layers import show_layers
-from distilbart_mnli.model.student import create_student
+from distilbart_mnli.model.student import StudentPlan, create_student
 
 
 def whole_number(text: str) -> int:
@@ -65,16 +66,15 @@ def main() -> None:
     # A teacher stored as pytorch_model.bin would otherwise set off a background request for its conversion.
     os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
     args = read_arguments(sys.argv[1:])
-    student = create_student(
+    plan = StudentPlan(
         args.teacher_model_name_or_path,
-        args.save_path,
         args.student_encoder_layers,
         args.student_decoder_layers,
         args.encoder_layer_ids,
         args.decoder_layer_ids,
         args.teacher_revision,
-        args.overwrite,
     )
+    student = create_student(plan, Path(args.save_path), args.overwrite)
     config = student.model.config
     print(f"teacher  {student.teacher_summary}")
     print(f"student  {args.save_path}: {student.summary}")

@@ -5,12 +5,14 @@ was counted on 29,340 of the 392,702 training rows with facebook/bart-large's vo
 TOKENIZER` counts anew.
 """
 
+import functools
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from distilbart_mnli.errors import InputError
-from distilbart_mnli.model.teacher import load_error
+from distilbart_mnli.model.source import Source
 
 MAX_LENGTH = 128
 FIRST = 6
@@ -32,6 +34,7 @@ def mnli_lengths(rows: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).permutation(lengths).astype(np.int64)
 
 
+@functools.cache
 def measured_lengths(tsv: Path, tokenizer_name_or_path: str) -> np.ndarray:
     """int64 [rows]: tokens of every pair (columns sentence1, sentence2) of a GLUE file, cut at 128.
 
@@ -46,17 +49,22 @@ def measured_lengths(tsv: Path, tokenizer_name_or_path: str) -> np.ndarray:
     except (OSError, ValueError) as error:
         raise InputError(f"--lengths_from {tsv}: no TSV file with sentence1 and sentence2: {error}") from None
     cells = [row.rstrip("\r").split("\t") for row in rows if row]
-    try:
+    with Source(tokenizer_name_or_path, "--lengths_from tokenizer").reading():
         tokenizer = AutoTokenizer.from_pretrained(tokenizer_name_or_path)
-    except (OSError, ValueError) as error:
-        raise load_error(tokenizer_name_or_path, error, "--lengths_from tokenizer") from None
     texts = ([row[first] for row in cells], [row[second] for row in cells])
     ids = tokenizer(*texts, truncation=True, max_length=MAX_LENGTH)["input_ids"]
     return np.array([len(row) for row in ids], dtype=np.int64)
 
 
-def draw(lengths: np.ndarray, rows: int, seed: int = 0) -> np.ndarray:
-    """`rows` of the given lengths, at their quantiles, shuffled."""
+def lengths_like(source: Sequence[str] | None, rows: int, seed: int = 0) -> np.ndarray:
+    """int64 [rows]: MNLI's lengths, or those of `--lengths_from TSV TOKENIZER`, at their quantiles, shuffled.
+
+    Raises:
+        InputError: as measured_lengths.
+    """
+    if not source:
+        return mnli_lengths(rows, seed)
+    lengths = measured_lengths(Path(source[0]), source[1])
     chosen = np.sort(lengths)[((np.arange(rows) + 0.5) / rows * len(lengths)).astype(np.int64)]
     return np.random.default_rng(seed).permutation(chosen)
 

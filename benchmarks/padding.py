@@ -7,16 +7,13 @@ On MNLI's 392,702 training rows (the built-in histogram, or as many rows of the 
 epochs. Nothing is trained; it takes seconds.
 """
 
-import argparse
-import json
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 
-from benchmarks.lengths import MAX_LENGTH, draw, measured_lengths, mnli_lengths
-from benchmarks.options import check_options
+from benchmarks.lengths import MAX_LENGTH, lengths_like
+from benchmarks.options import check_options, make_parser, write_report
 from distilbart_mnli.data.batches import XLA_BUCKETS, Padding, epoch_order, micro_batches, padding_efficiency
 from distilbart_mnli.errors import run_command
 
@@ -37,11 +34,7 @@ def random_batches(lengths: np.ndarray, seed: int, epoch: int, per_device: int) 
 
 def shares(lengths: np.ndarray, seeds: int, epochs: int, per_device: int, effective: int) -> dict[str, list[float]]:
     """Share of real tokens in every epoch, for every way to batch."""
-    unrounded, eight, buckets = (
-        Padding(MAX_LENGTH),
-        Padding(MAX_LENGTH, 8),
-        Padding(MAX_LENGTH, buckets=XLA_BUCKETS),
-    )
+    unrounded, eight, buckets = Padding(MAX_LENGTH), Padding(MAX_LENGTH, 8), Padding(MAX_LENGTH, buckets=XLA_BUCKETS)
 
     def grouped(effective: int, padding: Padding) -> Callable[[int, int], float]:
         return lambda seed, epoch: padding_efficiency(
@@ -64,30 +57,23 @@ def shares(lengths: np.ndarray, seeds: int, epochs: int, per_device: int, effect
 
 
 def main(arguments: list[str] | None = None) -> dict[str, list[float]]:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.padding", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = make_parser("padding", __doc__)
     parser.add_argument("--lengths_from", nargs=2, metavar=("TSV", "TOKENIZER"))
     parser.add_argument("--rows", type=int, default=392_702)
     parser.add_argument("--batch_size", type=int, default=32)
     parser.add_argument("--effective_batch_size", type=int, default=128)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--output", type=Path, help="JSON file")
     options = parser.parse_args(arguments)
     check_options(options)
-    if options.lengths_from:
-        lengths = draw(measured_lengths(Path(options.lengths_from[0]), options.lengths_from[1]), options.rows)
-    else:
-        lengths = mnli_lengths(options.rows)
+    lengths = lengths_like(options.lengths_from, options.rows)
     print(f"{options.rows} rows, {lengths.mean():.1f} tokens on average; buckets {', '.join(map(str, XLA_BUCKETS))}")
     result = shares(lengths, options.seeds, options.epochs, options.batch_size, options.effective_batch_size)
     print(f"{'real tokens':<55} {'lowest':>8} {'mean':>8} {'target':>8}")
     for name, values in result.items():
         target = next((f"{100 * value:.0f} %" for key, value in TARGETS.items() if name.startswith(key)), "")
         print(f"{name:<55} {100 * min(values):>6.2f} % {100 * np.mean(values):>6.2f} % {target:>8}")
-    if options.output:
-        options.output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    write_report(options, result)
     return result
 
 

@@ -33,7 +33,6 @@ import ctypes
 import gc
 import json
 import platform
-import re
 import statistics
 import subprocess
 import sys
@@ -44,13 +43,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 
 from benchmarks.arithmetic import published_limit
-from benchmarks.lengths import draw, measured_lengths, mnli_lengths, random_pairs
-from benchmarks.options import check_options
+from benchmarks.lengths import lengths_like, random_pairs
+from benchmarks.options import (
+    add_training_options,
+    check_options,
+    make_parser,
+    quiet_transformers,
+    report_head,
+    write_report,
+)
 from benchmarks.references import save_random_student
 from benchmarks.variants import NAMES, SIZES, Ours, Recipe, Variant, make_split, make_variant, student_config
+from distilbart_mnli.compare.speed import resident_mb
 from distilbart_mnli.errors import run_command
 from distilbart_mnli.model.kernels import mkl_lacks_avx512, product
 
@@ -60,25 +66,16 @@ RATIOS = ("a/d", "b/d", "e/d", "a/c", "b/c", "c/d")
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.train_speed", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--layers", type=int, nargs="+", default=[1, 3, 6, 9], help="decoder layers of the students")
+    parser = make_parser("train_speed", __doc__)
+    add_training_options(parser, list(SIZES))
     parser.add_argument("--variants", default="abcde", help="which of them (default: all)")
-    parser.add_argument("--size", choices=SIZES, default="cpu")
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--dtype", choices=DTYPES, default="fp32")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--batch_size", type=int, default=32)
-    parser.add_argument("--gradient_accumulation_steps", type=int, default=4)
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--steps", type=int, default=5, help="optimizer steps in a slice of (c), (d), (e)")
     parser.add_argument("--reference_steps", type=int, default=1, help="optimizer steps in a slice of (a), (b)")
     parser.add_argument("--slice_seconds", type=float, default=1.0, help="a shorter slice is repeated")
-    parser.add_argument("--lengths_from", nargs=2, metavar=("TSV", "TOKENIZER"))
     parser.add_argument("--torch_compile", action="store_true", help="(c) and (d) only")
     parser.add_argument("--no_memory", action="store_true", help="leave the peak of memory out")
-    parser.add_argument("--output", type=Path, help="JSON file")
     parser.add_argument("--memory_of", choices=NAMES, help=argparse.SUPPRESS)  # the child's task
     parser.add_argument("--student", help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
@@ -86,10 +83,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def make_recipe(options: argparse.Namespace, layers: int, folder: Path, longest: bool = False) -> Recipe:
     rows = EPOCH_STEPS * options.batch_size * options.gradient_accumulation_steps
-    if options.lengths_from:
-        lengths = draw(measured_lengths(Path(options.lengths_from[0]), options.lengths_from[1]), rows)
-    else:
-        lengths = mnli_lengths(rows)
+    lengths = lengths_like(options.lengths_from, rows)
     config = student_config(options.size, layers)
     student = Path(options.student or folder / f"student-{layers}")
     if not student.exists():
@@ -164,9 +158,7 @@ def measure(variants: dict[str, Variant], options: argparse.Namespace) -> dict[s
 
 def process_memory() -> dict[str, float]:
     """MB of this process: resident now, resident at most, and mapped from files (libraries, caches) now."""
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    found = {name: int(re.search(rf"^{name}:\s+(\d+) kB", status, re.M)[1]) for name in ("VmRSS", "VmHWM", "RssFile")}
-    return {name: value * 1024 / 1e6 for name, value in found.items()}
+    return {name: resident_mb(name) for name in ("VmRSS", "VmHWM", "RssFile")}
 
 
 def trimmed_memory() -> dict[str, float]:
@@ -312,8 +304,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     check_options(options)
     torch.set_num_threads(options.threads)
     torch.set_float32_matmul_precision("high")  # TensorFloat-32 on a GPU, for all variants; nothing on a CPU
-    transformers.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
+    quiet_transformers()
     dtype = DTYPES[options.dtype]
     with tempfile.TemporaryDirectory(prefix="train_speed_") as name:
         if options.memory_of:
@@ -324,10 +315,8 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         hardware = (
             torch.cuda.get_device_name() if options.device == "cuda" else platform.processor() or platform.machine()
         )
-        report: dict[str, Any] = {
-            "options": {key: str(value) for key, value in vars(options).items() if value is not None},
-            "hardware": f"{hardware}, {options.threads} threads",
-            "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
+        report = {
+            **report_head(options, f"{hardware}, {options.threads} threads"),
             "best_matmul_multiply_adds_per_second": rate,
             "students": [],
         }
@@ -336,8 +325,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
             report["students"].append(compare(options, layers, rate, Path(name)))
             show(report["students"][-1])
             gc.collect()
-    if options.output:
-        options.output.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    write_report(options, report)
     return report
 
 

@@ -30,9 +30,10 @@ from distilbart_mnli.data.batches import (
     micro_batches,
     prefetch,
 )
-from distilbart_mnli.data.splits import TASKS
+from distilbart_mnli.data.tasks import TASKS
 from distilbart_mnli.model import encoder_cache_build
 from distilbart_mnli.model.bart import ShortCutBart, freeze
+from distilbart_mnli.model.encoder_cache import FrozenEncoder
 from distilbart_mnli.model.pretrained import Loaded
 from distilbart_mnli.options.fields import Arguments
 from distilbart_mnli.train.device import device_for
@@ -312,9 +313,8 @@ class Ours(Variant):
         """As in an epoch that finds no cache."""
         run, folder = self.training.run, self.recipe.folder / "built"
         shutil.rmtree(folder, ignore_errors=True)
-        self.training.states = encoder_cache_build.build_cache(
-            run.model, self.split, folder, run.compute_dtype, run.accelerator.autocast
-        )
+        encoder = FrozenEncoder(run.model, run.compute_dtype, run.accelerator.autocast)
+        self.training.states = encoder_cache_build.build_cache(encoder, self.split, folder)
 
 
 class StockDecoder(Variant):

@@ -26,15 +26,21 @@ from typing import Any
 
 import numpy as np
 import torch
-import transformers
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
-from benchmarks.lengths import draw, measured_lengths, mnli_lengths
-from benchmarks.options import check_options
+from benchmarks.lengths import lengths_like
+from benchmarks.options import (
+    add_training_options,
+    check_options,
+    make_parser,
+    quiet_transformers,
+    report_head,
+    write_report,
+)
 from benchmarks.references import save_random_student
 from benchmarks.variants import SIZES, student_config
 from distilbart_mnli.errors import InputError, RunError, run_command
@@ -46,22 +52,13 @@ LABELS = ("entailment", "neutral", "contradiction")
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.whole_table", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = make_parser("whole_table", __doc__)
+    add_training_options(parser, list(SIZES))
     parser.add_argument("--examples", type=int, default=1024, help="training rows")
     parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--layers", type=int, nargs="+", default=[1, 3, 6, 9])
     parser.add_argument("--variants", default="abo", help="a, b, o (ours); default: all")
-    parser.add_argument("--size", choices=SIZES, default="cpu")
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--bf16", action="store_true")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--batch_size", type=int, default=32)
-    parser.add_argument("--gradient_accumulation_steps", type=int, default=4)
-    parser.add_argument("--lengths_from", nargs=2, metavar=("TSV", "TOKENIZER"))
     parser.add_argument("--torch_compile", action="store_true", help="ours only")
-    parser.add_argument("--output", type=Path, help="JSON file")
     return parser.parse_args(arguments)
 
 
@@ -98,13 +95,10 @@ def write_tsv(path: Path, lengths: np.ndarray, vocab_size: int, seed: int) -> No
 def make_data(options: argparse.Namespace, folder: Path, rows: int) -> Path:
     folder.mkdir()
     evaluation = max(2, round(rows * MNLI_EVALUATION_ROWS / MNLI_ROWS / 2))
-    measured = (
-        measured_lengths(Path(options.lengths_from[0]), options.lengths_from[1]) if options.lengths_from else None
-    )
     for seed, (name, count) in enumerate(
         (("train", rows), ("dev_matched", evaluation), ("dev_mismatched", evaluation))
     ):
-        lengths = mnli_lengths(count, seed) if measured is None else draw(measured, count, seed)
+        lengths = lengths_like(options.lengths_from, count, seed)
         write_tsv(folder / f"{name}.tsv", lengths, SIZES[options.size]["vocab_size"], seed)
     return folder
 
@@ -281,20 +275,12 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     step_rows = options.batch_size * options.gradient_accumulation_steps
     if options.examples <= step_rows:
         raise InputError(f"--examples {options.examples}: expected more than one optimizer step's rows ({step_rows})")
-    transformers.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
+    quiet_transformers()
     with tempfile.TemporaryDirectory(prefix="whole_table_") as name:
-        report = {
-            "options": {key: str(value) for key, value in vars(options).items() if value is not None},
-            "hardware": torch.cuda.get_device_name()
-            if options.device == "cuda"
-            else f"CPU, {options.threads} threads",
-            "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
-            **table(options, Path(name)),
-        }
+        hardware = torch.cuda.get_device_name() if options.device == "cuda" else f"CPU, {options.threads} threads"
+        report = {**report_head(options, hardware), **table(options, Path(name))}
     show(options, report)
-    if options.output:
-        options.output.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    write_report(options, report)
     return report
 
 

@@ -8,8 +8,6 @@ and every score must agree to 1e-4.
 """
 
 import argparse
-import contextlib
-import json
 import statistics
 import sys
 import time
@@ -20,19 +18,19 @@ import numpy as np
 import torch
 from transformers import BartForSequenceClassification, pipeline
 
-from benchmarks.options import check_options
-from distilbart_mnli.compare.candidates import load_candidates, predict_together
+from benchmarks.options import check_options, make_parser, write_report
+from distilbart_mnli.compare.candidates import predict_together
 from distilbart_mnli.compare.zero_shot import (
     DEFAULT_TEMPLATE,
     ZeroShotData,
-    entailment_id,
     label_scores,
     read_zero_shot,
     tokenize_pairs,
 )
 from distilbart_mnli.data.batches import Padding
-from distilbart_mnli.data.splits import find_task
+from distilbart_mnli.data.tasks import TASKS
 from distilbart_mnli.errors import run_command
+from distilbart_mnli.model.pretrained import load
 from distilbart_mnli.options.fields import Arguments
 
 PIPELINE_BATCH_SIZES = {"cpu": (1, 2, 4, 8, 16, 32), "cuda": (16, 32, 64, 128, 256)}
@@ -40,9 +38,7 @@ OUR_BATCH_TOKENS = {"cpu": (512, 1024, 2048, 4096, 8192), "cuda": (16384, 32768,
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.zero_shot", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = make_parser("zero_shot", __doc__)
     parser.add_argument("model", help="folder or Hub id of an NLI classifier")
     parser.add_argument("file", type=Path, help="columns text and label")
     parser.add_argument("--texts", type=int, default=200, help="first texts of the file")
@@ -50,7 +46,6 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--repetitions", type=int, default=5)
-    parser.add_argument("--output", type=Path, help="JSON file")
     return parser.parse_args(arguments)
 
 
@@ -59,20 +54,15 @@ class Ours:
 
     def __init__(self, options: argparse.Namespace, data: ZeroShotData):
         self.data, self.sizes = data, OUR_BATCH_TOKENS[options.device]
-        self.candidates = load_candidates([options.model], Arguments(task_name="mnli"), find_task("mnli", "task_name"))
-        if self.candidates[0].error is not None:
-            raise self.candidates[0].error
-        self.loaded: Any = self.candidates[0].loaded
+        self.loaded = load(Arguments(task_name="mnli", model_name_or_path=options.model), TASKS["mnli"])
         self.loaded.model.to(options.device)
 
     def scores(self, batch_tokens: int) -> np.ndarray:
-        config = self.loaded.model.config
-        pairs = tokenize_pairs(self.data, self.loaded.tokenizer, config)
-        padding = Padding(config.max_position_embeddings)
-        (logits,) = predict_together(
-            self.candidates, pairs, padding, contextlib.nullcontext, batch_tokens=batch_tokens
-        )
-        return label_scores(logits, self.data, entailment_id(config))
+        model = self.loaded.model
+        pairs = tokenize_pairs(self.data, self.loaded.tokenizer, model.config)
+        padding = Padding(model.config.max_position_embeddings)
+        (logits,) = predict_together([model], pairs, padding, batch_tokens=batch_tokens)
+        return label_scores(logits, self.data, model.config)
 
 
 class Stock:
@@ -141,8 +131,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         f"{result['same_label']} of {len(data)} texts have the same label, scores differ by at most "
         f"{result['largest_difference_of_a_score']:.1e}"
     )
-    if options.output:
-        options.output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    write_report(options, result)
     return result
 
 

@@ -1,9 +1,8 @@
-"""Everything that compare_models.py does, in order: read, evaluate, time, write."""
+"""Everything that compare_models.py does, in order: options, candidates, evaluation, speed, sheet."""
 
 import json
 import logging
 import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,27 +11,25 @@ import torch
 import transformers
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from distilbart_mnli.command_line import this_command
-from distilbart_mnli.compare.candidates import Candidate, evaluate_candidates, load_candidates
+from distilbart_mnli.command_line import set_up_logging, this_command
+from distilbart_mnli.compare.candidates import Candidate, EvaluationData, evaluate_candidates, load_candidates, working
 from distilbart_mnli.compare.sheet import Sheet, terminal_tables, write_sheet
-from distilbart_mnli.compare.speed import Subject, measure_speed, peak_memory
+from distilbart_mnli.compare.speed import TimedModel, measure_speed, peak_memory
 from distilbart_mnli.compare.zero_shot import DEFAULT_TEMPLATE, read_zero_shot
-from distilbart_mnli.data.splits import Split, find_task, load_evaluation
-from distilbart_mnli.errors import CommandError, InputError, RunError
+from distilbart_mnli.data.splits import Split, get_task, load_evaluation
+from distilbart_mnli.errors import CommandError, InputError
 from distilbart_mnli.files import whole_file
 from distilbart_mnli.model.bart import to_stock
 from distilbart_mnli.options.fields import Arguments
 from distilbart_mnli.public_text import public_command, without_paths
 from distilbart_mnli.publish.card import write_model_card
-from distilbart_mnli.train.stages import set_up_logging
 
 logger = logging.getLogger(__name__)
-
 FILE_NAME = "tradeoffs.json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class SheetOptions:
+class CompareOptions:
     """The options of compare_models.py; its --help says what they mean."""
 
     models: list[str]
@@ -51,7 +48,7 @@ class SheetOptions:
     update_model_dirs: bool = False
 
 
-def make_sheet(options: SheetOptions) -> Sheet:
+def compare_models(options: CompareOptions) -> Sheet:
     """Measure, print and write.
 
     Raises:
@@ -59,59 +56,54 @@ def make_sheet(options: SheetOptions) -> Sheet:
             written, no model that can be used. After the sheet of the others is written: a model that was left out,
             with its own error's exit code.
         HubError: the data is on the Hub and cannot be had.
+        RunError: the disk is full.
     """
-    set_up_logging(True)
+    set_up_logging()
     devices = _devices(options)
     _check_output_dir(options.output_dir)
     if options.threads:
         torch.set_num_threads(options.threads)
-    progress = sys.stderr.isatty()
-    task = find_task("mnli", "task_name")
     args = Arguments(
-        task_name=task.name,
+        task_name="mnli",
         data_dir=options.data_dir,
         max_eval_samples=options.max_eval_samples,
         max_seq_length=options.max_seq_length,
         do_eval=True,
     )
+    task = get_task(args)
     splits = load_evaluation(args, task)
     zero_shot = None
     if options.zero_shot is not None:
         zero_shot = read_zero_shot(options.zero_shot, options.hypothesis_template, options.max_zero_shot_samples)
     with logging_redirect_tqdm():
-        candidates = load_candidates(options.models, args, task, progress)
-        device = torch.device(devices[-1])
-        evaluate_candidates(candidates, splits, task, zero_shot, args, device, _autocast(device, options), progress)
+        candidates = load_candidates(options.models, args, task)
+        data = EvaluationData(task, splits, options.max_seq_length, zero_shot)
+        evaluate_candidates(candidates, data, torch.device(devices[-1]), options.bf16)
+        left_out = {candidate.name: candidate.error for candidate in candidates if candidate.error is not None}
+        measured = working(candidates)
+        if not measured:
+            raise next(iter(left_out.values()))
         if not options.no_speed:
             for name in devices:
-                _time(candidates, splits[0], torch.device(name), options, progress)
-    working = [candidate for candidate in candidates if candidate.error is None]
-    failed = [candidate for candidate in candidates if candidate.error is not None]
-    if not working:
-        assert failed[0].error is not None
-        raise failed[0].error
+                _measure_device(measured, splits[0], torch.device(name), options)
     sheet = Sheet(
         {"teacher": candidates[0].name, **_conditions(options, devices, splits)},
-        [{"model": candidate.name, **candidate.figures} for candidate in working],
-        {candidate.name: without_paths(str(candidate.error)) for candidate in failed},
+        [candidate.row for candidate in measured],
+        {name: without_paths(str(error)) for name, error in left_out.items()},
     )
-    try:
-        paths = write_sheet(options.output_dir, sheet)
-        if options.update_model_dirs:
-            _update_model_dirs(working, sheet)
-    except OSError as error:
-        raise RunError(f"{options.output_dir}: the sheet cannot be written: {error.strerror}") from error
+    paths = write_sheet(options.output_dir, sheet)
+    if options.update_model_dirs:
+        for candidate in measured:
+            _update_model_dir(candidate, sheet.conditions)
     print(terminal_tables(sheet))
     logger.info("written: %s", ", ".join(map(str, paths)))
-    if failed:
-        first = failed[0].error
-        assert first is not None
-        names = ", ".join(candidate.name for candidate in failed)
-        raise CommandError(f"left out: {names}; the first because: {first}", first.exit_code)
+    if left_out:
+        first = next(iter(left_out.values()))
+        raise CommandError(f"left out: {', '.join(left_out)}; the first because: {first}", first.exit_code)
     return sheet
 
 
-def _devices(options: SheetOptions) -> list[str]:
+def _devices(options: CompareOptions) -> list[str]:
     """The CPU, and a GPU after it."""
     if options.devices is None:
         return ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
@@ -133,37 +125,26 @@ def _check_output_dir(folder: Path) -> None:
         folder.rmdir()
 
 
-def _autocast(device: torch.device, options: SheetOptions) -> Any:
-    return lambda: torch.autocast(device.type, dtype=torch.bfloat16, enabled=options.bf16)
-
-
-def _time(
-    candidates: list[Candidate], split: Split, device: torch.device, options: SheetOptions, progress: bool
-) -> None:
-    subjects = {
-        candidate.name: Subject(to_stock(candidate.loaded.model), candidate.loaded.tokenizer, options.max_seq_length)
-        for candidate in candidates
-        if candidate.loaded is not None
-    }
-    if not subjects:
-        return
-    assert split.sentence2 is not None
+def _measure_device(candidates: list[Candidate], split: Split, device: torch.device, options: CompareOptions) -> None:
+    """Speed and memory of every candidate on one device, as one more entry of the `devices` in its row."""
+    assert split.sentence2 is not None  # MNLI has pairs
     pairs = list(zip(split.sentence1, split.sentence2, strict=True))
-    figures = measure_speed(subjects, pairs, device, _autocast(device, options), options.repetitions, progress)
+    models = {
+        c.name: TimedModel(to_stock(c.loaded.model), c.loaded.tokenizer, options.max_seq_length, options.bf16)
+        for c in candidates
+    }
+    figures = measure_speed(models, pairs, device, options.repetitions)
     for candidate in candidates:
-        if candidate.loaded is None:
-            continue
         entry: dict[str, Any] = {"device": device.type, **figures[candidate.name]}
-        peak = peak_memory(candidate.path, options.max_seq_length, device, options.bf16, torch.get_num_threads())
+        peak = peak_memory(candidate.path, options.max_seq_length, device.type, options.bf16)
         if peak is None:
             logger.warning("%s: the peak of memory could not be measured", candidate.name)
         else:
             entry["peak_mb"] = peak
-        candidate.figures.setdefault("devices", []).append(entry)
-        candidate.loaded.model.to("cpu")
+        candidate.row.setdefault("devices", []).append(entry)
 
 
-def _conditions(options: SheetOptions, devices: list[str], splits: list[Split]) -> dict[str, Any]:
+def _conditions(options: CompareOptions, devices: list[str], splits: list[Split]) -> dict[str, Any]:
     dtype = "bfloat16 autocast" if options.bf16 else "float32"
     threads = torch.get_num_threads()
     titles = {"cpu": f"CPU, {threads} thread{'s' * (threads > 1)}, {dtype}"}
@@ -181,17 +162,14 @@ def _conditions(options: SheetOptions, devices: list[str], splits: list[Split]) 
     }
 
 
-def _update_model_dirs(candidates: list[Candidate], sheet: Sheet) -> None:
-    """Each model's own figures into its folder; its card is written again where a run wrote one."""
-    by_name = {row["model"]: row for row in sheet.rows}
-    for candidate in candidates:
-        folder = Path(candidate.path)
-        if not folder.is_dir():
-            logger.info("%s is on the Hub, not in a folder: no %s is written for it", candidate.name, FILE_NAME)
-            continue
-        conditions = {key: value for key, value in sheet.conditions.items() if value is not None}
-        content = {**by_name[candidate.name], "conditions": conditions}
-        with whole_file(folder / FILE_NAME) as temporary:
-            temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        if (folder / "README.md").is_file() and (folder / "trainer_state.json").is_file():
-            write_model_card(folder)
+def _update_model_dir(candidate: Candidate, conditions: dict[str, Any]) -> None:
+    """The model's own figures into its folder; its card is written again where a run wrote one."""
+    folder = Path(candidate.path)
+    if not folder.is_dir():
+        logger.info("%s is on the Hub, not in a folder: no %s is written for it", candidate.name, FILE_NAME)
+        return
+    known = {key: value for key, value in conditions.items() if value is not None}
+    with whole_file(folder / FILE_NAME) as temporary:
+        temporary.write_text(json.dumps({**candidate.row, "conditions": known}, indent=2) + "\n", encoding="utf-8")
+    if (folder / "README.md").is_file() and (folder / "trainer_state.json").is_file():
+        write_model_card(folder)

@@ -2,8 +2,8 @@
 
     data = read_zero_shot(Path("ag_news_test.jsonl"), "This example is {}.")
     pairs = tokenize_pairs(data, tokenizer, model.config)
-    scores = label_scores(predict_logits(model, ...), data, entailment_id(model.config))      # [texts, labels]
-    zero_shot_metrics(scores, data)                                                 # accuracy, macro_f1
+    scores = label_scores(predict_logits(model, ...), data, model.config)      # [texts, labels]
+    zero_shot_figures(scores, data)                                            # accuracy, macro_f1, ...
 
 The method is that of Yin et al., arXiv 1909.00161, as transformers' zero-shot-classification pipeline has it with
 multi_label off: softmax over the labels of the entailment logits. The pipeline makes one batch after the other in the
@@ -13,14 +13,15 @@ model computes its last decoder layer where the head reads it (model/bart.py). B
 """
 
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from sklearn.metrics import accuracy_score, f1_score
 from transformers import BartConfig, PreTrainedTokenizerBase
 
 from distilbart_mnli.data.batches import TokenizedSplit, digest_of
+from distilbart_mnli.data.labels import entailment_id
 from distilbart_mnli.data.tables import read_columns
 from distilbart_mnli.errors import InputError
 
@@ -29,7 +30,7 @@ DEFAULT_TEMPLATE = "This example is {}."  # the pipeline's own
 
 @dataclass(frozen=True)
 class ZeroShotData:
-    """Texts, the label of each, and the hypothesis that each label makes."""
+    """Texts, the label of each, and what makes a hypothesis of a label."""
 
     name: str
     texts: list[str]
@@ -39,11 +40,6 @@ class ZeroShotData:
 
     def __len__(self) -> int:
         return len(self.texts)
-
-    @cached_property
-    def hypotheses(self) -> list[str]:
-        """One a candidate label, in their order."""
-        return [self.hypothesis_template.format(label) for label in self.candidate_labels]
 
 
 def read_zero_shot(path: Path, hypothesis_template: str = DEFAULT_TEMPLATE, limit: int | None = None) -> ZeroShotData:
@@ -65,25 +61,8 @@ def read_zero_shot(path: Path, hypothesis_template: str = DEFAULT_TEMPLATE, limi
     names, labels = np.unique(columns.values["label"], return_inverse=True)
     if len(names) < 2:
         raise InputError(f"{path}: every row has the label {names[0]!r}; expected at least two labels")
-    rows = slice(limit)
-    return ZeroShotData(
-        path.name, columns.values["text"][rows], labels.astype(np.int64)[rows], names.tolist(), hypothesis_template
-    )
-
-
-def entailment_id(config: BartConfig, name: str = "the model") -> int:
-    """The model's id of the label that means entailment, found by its name.
-
-    Raises:
-        InputError: no label's name begins with "entail".
-    """
-    for label, index in (config.label2id or {}).items():
-        if str(label).lower().startswith("entail"):
-            return int(index)
-    raise InputError(
-        f"{name}: none of its labels {sorted(config.label2id or {})} begins with entail, so it cannot classify "
-        "zero-shot; expected an NLI classifier"
-    )
+    texts, labels = columns.values["text"][:limit], labels.astype(np.int64)[:limit]
+    return ZeroShotData(path.name, texts, labels, names.tolist(), hypothesis_template)
 
 
 def tokenize_pairs(data: ZeroShotData, tokenizer: PreTrainedTokenizerBase, config: BartConfig) -> TokenizedSplit:
@@ -91,7 +70,7 @@ def tokenize_pairs(data: ZeroShotData, tokenizer: PreTrainedTokenizerBase, confi
 
     A pair that is too long loses tokens of its text, never of its hypothesis, as in the pipeline.
     """
-    hypotheses = data.hypotheses
+    hypotheses = [data.hypothesis_template.format(label) for label in data.candidate_labels]
     pairs = tokenizer(
         [text for text in data.texts for _ in hypotheses],
         hypotheses * len(data),
@@ -104,22 +83,35 @@ def tokenize_pairs(data: ZeroShotData, tokenizer: PreTrainedTokenizerBase, confi
     return TokenizedSplit(data.name, ids, offsets, None, digest_of(ids, offsets))
 
 
-def label_scores(logits: np.ndarray, data: ZeroShotData, entailment: int) -> np.ndarray:
+def label_scores(logits: np.ndarray, data: ZeroShotData, config: BartConfig) -> np.ndarray:
     """Probabilities float64 [texts, candidate labels], each row of sum 1.
 
     Args:
         logits: float32 [texts x candidate labels, num_labels], in the order of `tokenize_pairs`.
-        entailment: the logit that counts (`entailment_id`).
+        config: of the model; its label that means entailment is the one that counts.
+
+    Raises:
+        InputError: it has none.
     """
+    label2id = config.label2id or {}
+    entailment = entailment_id(label2id)
+    if entailment is None:
+        raise InputError(
+            f"{config.name_or_path}: none of its labels {sorted(label2id)} begins with entail, as NLI's does"
+        )
     values = logits[:, entailment].astype(np.float64).reshape(len(data), len(data.candidate_labels))
     values = np.exp(values - values.max(axis=1, keepdims=True))
     return values / values.sum(axis=1, keepdims=True)
 
 
-def zero_shot_metrics(scores: np.ndarray, data: ZeroShotData) -> dict[str, float]:
-    """{"accuracy", "macro_f1"}: macro_f1 is the mean over the candidate labels that occur or are predicted."""
+def zero_shot_figures(scores: np.ndarray, data: ZeroShotData) -> dict[str, Any]:
+    """The entry `zero_shot` in a model's row; macro_f1 is the mean over the labels that occur or are predicted."""
     predicted = scores.argmax(axis=1)
     return {
         "accuracy": float(accuracy_score(data.labels, predicted)),
         "macro_f1": float(f1_score(data.labels, predicted, average="macro")),
+        "data": data.name,
+        "texts": len(data),
+        "labels": len(data.candidate_labels),
+        "hypothesis_template": data.hypothesis_template,
     }

@@ -234,9 +234,9 @@ def compile_layers(model: ShortCutBart, **options: Any) -> None:
 
 
 def count_parameters(model: nn.Module) -> tuple[int, int]:
-    """(trainable, all) parameters, a shared tensor counted once."""
-    unique = {id(parameter): parameter for parameter in model.parameters()}.values()
-    return sum(p.numel() for p in unique if p.requires_grad), sum(p.numel() for p in unique)
+    """(trainable, all) parameters. BART's three token tables are one tensor and counted once."""
+    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
+    return sum(size for size, trainable in sizes if trainable), sum(size for size, _ in sizes)
 
 
 def to_stock(model: BartForSequenceClassification) -> BartForSequenceClassification:

@@ -18,9 +18,8 @@ Nothing of it is a path, so a moved folder still hits.
 While it is built (encoder_cache_build.py) the folder is `<key>.partial`, and `<key>.lock` is locked.
 """
 
-import argparse
 import contextlib
-import fcntl
+import functools
 import json
 import logging
 import os
@@ -30,7 +29,8 @@ import sys
 import time
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,22 +38,32 @@ import numpy as np
 import torch
 import transformers
 
+from distilbart_mnli.command_line import OneLineParser
 from distilbart_mnli.data.batches import TokenizedSplit, digest_of
 from distilbart_mnli.errors import InputError, run_command
+from distilbart_mnli.files import lock_file
 from distilbart_mnli.model.bart import ShortCutBart
+from distilbart_mnli.options.fields import PRECISION_DTYPES
 
 logger = logging.getLogger(__name__)
 
 VERSION = 1
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-WIDTHS = {4: np.float32, 2: np.uint16}  # bytes of a number -> numpy's type for the file; numpy has no bfloat16
 CHECK_ROWS = 1024  # rows whose CRC is checked when a cache is opened, spread over the whole file
-FREE_DISK_SHARE = 0.8
 
 
 def default_folder() -> Path:
     """distilbart_mnli/encoder in the user's cache folder."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "distilbart_mnli" / "encoder"
+
+
+def partial_folder(folder: Path) -> Path:
+    """Where the cache of `folder` is while it is built."""
+    return folder.with_name(folder.name + ".partial")
+
+
+def lock_path(folder: Path) -> Path:
+    """The file that is locked while the cache of `folder` is built or removed."""
+    return folder.with_name(folder.name + ".lock")
 
 
 def encoder_digest(model: ShortCutBart) -> str:
@@ -64,27 +74,44 @@ def encoder_digest(model: ShortCutBart) -> str:
     return digest_of(config, *(part for name, t in tensors for part in (name, t.detach().cpu().float().numpy())))
 
 
-def cache_key(model: ShortCutBart, split: TokenizedSplit, dtype: str, encoder: str | None = None) -> str:
-    """The folder's name. `encoder`: encoder_digest(model), if it is known."""
-    return digest_of(
-        f"encoder-cache-{VERSION}",
-        encoder or encoder_digest(model),
-        split.digest,
-        dtype,
-        str(model.config._attn_implementation),
-        model.device.type,
-        torch.__version__,
-        transformers.__version__,
-    )[:32]
+@dataclass(frozen=True)
+class FrozenEncoder:
+    """An encoder whose outputs are constants of its input, and how the run computes them."""
 
+    model: ShortCutBart  # on its device already: the kind of device is part of the key
+    dtype: str  # of the states, as torch names it: what the decoder's cross-attention casts them to
+    autocast: Callable[[], contextlib.AbstractContextManager]  # the context in which a training runs the encoder
+    origin: str = ""  # the model's name, for `list`
 
-def cache_bytes(split: TokenizedSplit, d_model: int, dtype: str) -> int:
-    """Size of states.bin."""
-    return int(split.offsets[-1]) * d_model * DTYPES[dtype].itemsize
+    @functools.cached_property
+    def digest(self) -> str:
+        return encoder_digest(self.model)
+
+    def key(self, split: TokenizedSplit) -> str:
+        """The name of a cache's folder."""
+        return digest_of(
+            f"encoder-cache-{VERSION}",
+            self.digest,
+            split.digest,
+            self.dtype,
+            str(self.model.config._attn_implementation),
+            self.model.device.type,
+            torch.__version__,
+            transformers.__version__,
+        )[:32]
+
+    def cache_bytes(self, split: TokenizedSplit) -> int:
+        """Size of states.bin."""
+        return int(split.offsets[-1]) * self.token_bytes
+
+    @property
+    def token_bytes(self) -> int:
+        """Size of one token's state."""
+        return self.model.config.d_model * getattr(torch, self.dtype).itemsize
 
 
 class EncoderCache:
-    """A whole cache, opened for reading. Calling it gathers a batch (see batching.Collator).
+    """A whole cache, opened for reading. Calling it gathers a batch (see data/batches.py, Collator).
 
     Raises:
         ValueError: it is not whole, or not this split's; the message says in what.
@@ -94,30 +121,28 @@ class EncoderCache:
         meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
         self.folder, self.dtype, d_model = folder, meta["dtype"], meta["d_model"]
         tokens, rows = int(split.offsets[-1]), len(split)
-        size = cache_bytes(split, d_model, self.dtype)
         if (meta["rows"], meta["tokens"], meta["version"]) != (rows, tokens, VERSION):
             raise ValueError("its meta.json is another data set's")
-        for name, expected in (("states.bin", size), ("crc.bin", 4 * rows)):
+        if self.dtype not in PRECISION_DTYPES.values():
+            raise ValueError(f"its meta.json names the dtype {self.dtype}")
+        dtype = getattr(torch, self.dtype)
+        for name, expected in (("states.bin", tokens * d_model * dtype.itemsize), ("crc.bin", 4 * rows)):
             found = (folder / name).stat().st_size
             if found != expected:
                 raise ValueError(f"{name} has {found} bytes instead of {expected}")
-        self._bytes = np.memmap(folder / "states.bin", np.uint8, "r")
-        width = WIDTHS[DTYPES[self.dtype].itemsize]
+        states = np.memmap(folder / "states.bin", np.uint8, "r", shape=(tokens, d_model * dtype.itemsize))
+        self._check(split, states)
         with warnings.catch_warnings():
             # "not writable": it is only ever read.
             warnings.simplefilter("ignore", UserWarning)
-            states = torch.from_numpy(np.memmap(folder / "states.bin", width, "r", shape=(tokens, d_model)))
-        self._states = states.view(DTYPES[self.dtype])
-        self._check(split, d_model)
+            self._states = torch.from_numpy(states).view(dtype)
         with contextlib.suppress(OSError):  # a cache that others wrote can be read all the same
             os.utime(folder / "meta.json")  # "last used" of `list` and `prune`
 
-    def _check(self, split: TokenizedSplit, d_model: int) -> None:
+    def _check(self, split: TokenizedSplit, states: np.ndarray) -> None:
         crc = np.fromfile(self.folder / "crc.bin", np.uint32)
-        token_bytes = d_model * DTYPES[self.dtype].itemsize
         for row in np.unique(np.linspace(0, len(split) - 1, min(len(split), CHECK_ROWS)).astype(np.int64)):
-            start, end = (int(split.offsets[row + i]) * token_bytes for i in (0, 1))
-            if zlib.crc32(self._bytes[start:end].data) != crc[row]:
+            if zlib.crc32(states[split.offsets[row] : split.offsets[row + 1]].data) != crc[row]:
                 raise ValueError(f"row {row} of states.bin does not have its checksum")
 
     def __call__(self, index: np.ndarray, real: np.ndarray) -> torch.Tensor:
@@ -138,71 +163,9 @@ def open_cache(folder: Path, split: TokenizedSplit) -> EncoderCache | None:
         return None
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Whether
-
-
-def refuse_reason(size: int, folder: Path, max_gb: float, passes: float) -> str | None:
-    """Why a cache of `size` bytes is not worth building, or cannot be; None if it is and can.
-
-    Args:
-        folder: the cache's own; what a killed build reserved for it counts as free.
-        passes: how often this run reads each example.
-    """
-    if passes <= 1:
-        return "the run reads every example at most once"
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        return f"{folder.parent} cannot be made: {error.strerror}"
-    if not os.access(folder.parent, os.W_OK | os.X_OK):
-        return f"{folder.parent} is not writable"
-    free = shutil.disk_usage(folder.parent).free + folder_bytes(folder) + folder_bytes(partial_folder(folder))
-    needed = f"it needs {size / 1e9:.2f} GB"
-    if size > max_gb * 1e9:
-        return f"{needed}, encoder_cache_max_gb is {max_gb:g}"
-    if size > FREE_DISK_SHARE * free:
-        return f"{needed}, {free / 1e9:.2f} GB are free in {folder.parent} (at most 80 % of it is used)"
-    return None
-
-
 def folder_bytes(folder: Path) -> int:
     """Bytes of the files in a folder; 0 if there is none."""
     return sum(file.stat().st_size for file in folder.iterdir()) if folder.is_dir() else 0
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Places and locks
-
-
-def partial_folder(folder: Path) -> Path:
-    return folder.with_name(folder.name + ".partial")
-
-
-def lock_file(folder: Path) -> Path:
-    return folder.with_name(folder.name + ".lock")
-
-
-@contextlib.contextmanager
-def locked(path: Path, wait: bool = True) -> Iterator[bool]:
-    """Hold the lock of one cache; another run that wants the same one waits and then finds it built.
-
-    Gives false, and holds nothing, if another process has it and `wait` is false.
-    """
-    while True:
-        with path.open("a") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if not wait:
-                    yield False
-                    return
-                logger.info("another run builds the same encoder cache; waiting for it (%s)", path)
-                fcntl.flock(file, fcntl.LOCK_EX)
-            # `prune` removes the file while it holds it: then this is nobody's lock any more.
-            if path.exists() and path.stat().st_ino == os.fstat(file.fileno()).st_ino:
-                yield True
-                return
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -223,18 +186,21 @@ def _entries(folder: Path) -> list[dict[str, Any]]:
     return entries
 
 
-def _removed(path: Path) -> bool:
+def _remove(path: Path) -> bool:
     """Remove a cache, whole or partial; false if a run is building it. (A run that reads it keeps what it opened.)"""
-    lock = lock_file(path.with_name(path.name.removesuffix(".partial")))
-    with locked(lock, wait=False) as held:
-        if held:
+    try:
+        lock = lock_file(lock_path(path.with_name(path.name.removesuffix(".partial"))))
+        if lock is None:
+            return False
+        with lock:
             shutil.rmtree(path)
-            lock.unlink()
-    return held
+    except OSError as error:
+        raise InputError(f"{path}: cannot be removed: {error.strerror}") from None
+    return True
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="python -m distilbart_mnli.model.encoder_cache",
         description="Show or remove the encoder caches on this machine.",
     )
@@ -249,25 +215,20 @@ def main() -> None:
         entries = _entries(options.encoder_cache_dir)
     except OSError as error:
         raise InputError(f"{error.filename}: cannot be read: {error.strerror}") from None
-    now, total = time.time(), 0
+    prune, now, total = options.command == "prune", time.time(), 0
     for entry in entries:
         days, path = (now - entry["used"]) / 86400, entry["path"]
-        if options.command == "prune":
-            if days < options.older_than_days or not path.name.startswith(options.key):
-                continue
-            try:
-                removed = _removed(path)
-            except OSError as error:
-                raise InputError(f"{path}: cannot be removed: {error.strerror}") from None
-            if not removed:
-                print(f"{path.name:<40} is being built by a run; kept")
-                continue
+        if prune and (days < options.older_than_days or not path.name.startswith(options.key)):
+            continue
+        if prune and not _remove(path):
+            print(f"{path.name:<40} is being built by a run; kept")
+            continue
         total += entry["size"]
         print(
             f"{path.name:<40} {entry['size'] / 1e6:10.1f} MB  {entry['dtype']:<8} {entry['rows']:>7} rows  "
             f"{entry['split']:<10} {entry['origin']}  used {days:.1f} days ago"
         )
-    print(f"{'removed' if options.command == 'prune' else 'in all'} {total / 1e6:.1f} MB")
+    print(f"{'removed' if prune else 'in all'} {total / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":

@@ -14,13 +14,7 @@ logger = logging.getLogger(__name__)
 
 # [layers of the teacher][layers of the student] -> indices of the teacher's layers
 KEPT_LAYERS: dict[int, dict[int, list[int]]] = {
-    6: {
-        1: [0],
-        2: [0, 5],
-        3: [0, 2, 5],
-        4: [0, 1, 3, 5],
-        6: [0, 1, 2, 3, 4, 5],
-    },
+    6: {1: [0], 2: [0, 5], 3: [0, 2, 5], 4: [0, 1, 3, 5], 6: [0, 1, 2, 3, 4, 5]},
     12: {
         1: [0],
         2: [0, 6],
@@ -65,10 +59,7 @@ def select_layers(num_teacher_layers: int, num_student_layers: int, stack: str =
         layers, origin = list(table[num_student_layers]), "the table of 2020"
     else:
         layers, origin = spread_evenly(num_teacher_layers, num_student_layers), "spread evenly: no entry in the table"
-    logger.info(
-        "%s: %d of %d layers: %s (%s)", stack, num_student_layers, num_teacher_layers, show_layers(layers), origin
-    )
-    return layers
+    return _logged(stack, num_teacher_layers, layers, origin)
 
 
 def spread_evenly(num_teacher_layers: int, num_student_layers: int) -> list[int]:
@@ -100,10 +91,12 @@ def check_layers(num_teacher_layers: int, layer_ids: Sequence[int], stack: str) 
     repeated = sorted({index for index in layer_ids if list(layer_ids).count(index) > 1})
     if repeated:
         raise InputError(f"{stack}_layer_ids: layer {show_layers(repeated)} is given more than once")
-    logger.info(
-        "%s: %d of %d layers: %s (as given)", stack, len(layer_ids), num_teacher_layers, show_layers(layer_ids)
-    )
-    return list(layer_ids)
+    return _logged(stack, num_teacher_layers, list(layer_ids), "as given")
+
+
+def _logged(stack: str, available: int, layers: list[int], origin: str) -> list[int]:
+    logger.info("%s: %d of %d layers: %s (%s)", stack, len(layers), available, show_layers(layers), origin)
+    return layers
 
 
 def show_layers(layer_ids: Sequence[int]) -> str:

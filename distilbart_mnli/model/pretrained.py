@@ -1,26 +1,159 @@
-"""The model and tokenizer of a run, from a folder, the Hub, or a configuration alone; its labels and its head."""
+"""Reading a BART classifier, for every script: its settings, weights, tokenizer and card, from a folder or the Hub.
 
+    teacher = Source("facebook/bart-large-mnli", "teacher")
+    config = read_config(teacher)
+    model = read_weights(teacher, BartForSequenceClassification, dtype="auto")
+    tokenizer = read_tokenizer(teacher, config.vocab_size)
+
+    loaded = load(args, task)    # what a run trains or evaluates: float32, with a head that fits the task
+
+Nothing of it is executed: weights come from safetensors or, for the models of 2020, from a pytorch_model.bin that is
+read with weights_only; code beside a model is never run. A model of another kind is refused by name.
+"""
+
+import dataclasses
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from huggingface_hub.errors import HFValidationError
+import yaml
+from huggingface_hub import ModelCard, hf_hub_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from huggingface_hub.utils import validate_repo_id
-from transformers import AutoTokenizer, BartConfig, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, BartConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from distilbart_mnli.data.batches import check_tokenizer, digest_of, tokenizer_digest
-from distilbart_mnli.data.splits import Task, match_labels
-from distilbart_mnli.errors import InputError
+from distilbart_mnli.data.batches import check_tokenizer, digest_of
+from distilbart_mnli.data.labels import is_generic, match_labels
+from distilbart_mnli.data.tasks import Task
+from distilbart_mnli.errors import CommandError, InputError
 from distilbart_mnli.model.bart import ShortCutBart
-from distilbart_mnli.model.teacher import ARCHITECTURE, LOAD_ERRORS, load_error, read_settings, teacher_card_data
+from distilbart_mnli.model.source import Source
 from distilbart_mnli.options.fields import Arguments
 
 logger = logging.getLogger(__name__)
 
+ARCHITECTURE = "BartForSequenceClassification"
 DROPOUTS = ("dropout", "attention_dropout", "activation_dropout", "classifier_dropout")
+CARD_KEYS = ("license", "license_name", "license_link", "language")  # what holds for a student as for its teacher
+
+Model = TypeVar("Model", bound=PreTrainedModel)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Any BART classifier. All of these raise InputError, and HubError where the Hub refused or could not be reached.
+
+
+def read_settings(source: Source) -> dict[str, Any]:
+    """config.json as it stands there; nothing large is read."""
+    folder = Path(source.name)
+    if folder.is_file():
+        raise source.refused("is a file; expected a model's folder or a Hub id")
+    if source.is_local and not (folder / "config.json").is_file():
+        raise source.refused("the folder has no config.json, so it holds no model")
+    with source.reading():
+        values, _ = BartConfig.get_config_dict(source.name, revision=source.revision, cache_dir=source.cache_dir)
+    if not isinstance(values, dict):
+        raise source.refused("config.json cannot be read: expected an object of settings")
+    return values
+
+
+def read_config(source: Source) -> BartConfig:
+    """The configuration of any BART that has layers; nothing large is read."""
+    values = read_settings(source)
+    kind, named = values.get("model_type"), values.get("architectures") or []
+    named = named if isinstance(named, list) else [named]
+    if kind != "bart":
+        raise source.refused(f"is {_listed(named)} (model type {kind}); only a {ARCHITECTURE} can be used")
+    with source.reading():
+        config = BartConfig.from_dict({**values, "architectures": named})
+    if not (config.encoder_layers and config.decoder_layers):
+        raise source.refused("config.json must say encoder_layers and decoder_layers, at least 1 of each")
+    return config
+
+
+def check_head(source: Source, config: BartConfig, otherwise: str = "") -> None:
+    """Refuse a BART that is no classifier; `otherwise`: what else the user could do about it."""
+    if ARCHITECTURE not in config.architectures:
+        raise source.refused(
+            f"is {_listed(config.architectures)}, which has no classification head; give a {ARCHITECTURE}{otherwise}"
+        )
+
+
+def _listed(architectures: list) -> str:
+    return " and ".join(map(str, architectures)) or "no architecture"
+
+
+def read_weights(source: Source, kind: type[Model], new_head: bool = False, **options: Any) -> Model:
+    """The model in eval mode, every tensor of it from the file.
+
+    Args:
+        kind: the class of the model.
+        new_head: the classification head may be missing, or have another shape.
+        options: further arguments of from_pretrained.
+    """
+    with source.reading():
+        model, info = kind.from_pretrained(
+            source.name,
+            revision=source.revision,
+            cache_dir=source.cache_dir,
+            ignore_mismatched_sizes=True,  # they are refused below, by name
+            output_loading_info=True,
+            weights_only=True,
+            trust_remote_code=False,
+            **options,
+        )
+    for names, problem in (
+        ([name for name, *_ in info["mismatched_keys"]], "tensors have another shape than config.json says"),
+        (info["missing_keys"], "tensors are missing"),
+    ):
+        wrong = sorted(name for name in names if not (new_head and name.startswith("classification_head.")))
+        if wrong:
+            raise source.refused(f"its weights do not fit: {len(wrong)} {problem}, the first is {wrong[0]}")
+    return model.eval()
+
+
+def read_tokenizer(source: Source, vocab_size: int | None = None, **options: Any) -> PreTrainedTokenizerBase:
+    """The tokenizer beside a model.
+
+    Args:
+        vocab_size: the model's, which the tokenizer must not exceed; None: not looked at.
+        options: further arguments of AutoTokenizer.from_pretrained.
+    """
+    with source.reading():
+        tokenizer = AutoTokenizer.from_pretrained(
+            source.name, revision=source.revision, cache_dir=source.cache_dir, trust_remote_code=False, **options
+        )
+    if len(tokenizer) <= len(tokenizer.all_special_ids):
+        # transformers makes up one that knows no words where there is no file of it.
+        raise source.refused("no tokenizer beside the model; save one there (tokenizer.json)")
+    if vocab_size is not None and len(tokenizer) > vocab_size:
+        raise source.refused(
+            f"its tokenizer has {len(tokenizer)} entries and the model {vocab_size}: they do not belong together"
+        )
+    return tokenizer
+
+
+def read_card(source: Source) -> dict[str, Any]:
+    """License and language of the card beside a model; empty where there is no card, or none that can be read."""
+    path = Path(source.name) / "README.md"
+    try:
+        if not source.is_local:
+            path = Path(
+                hf_hub_download(source.name, "README.md", revision=source.revision, cache_dir=source.cache_dir)
+            )
+        data = ModelCard.load(path, ignore_metadata_errors=True).data.to_dict()
+    except (OSError, ValueError, HfHubHTTPError, yaml.YAMLError) as error:
+        if path.exists():
+            logger.warning("%s: its README.md cannot be read, so no license is taken from it: %s", source.name, error)
+        return {}
+    return {key: data[key] for key in CARD_KEYS if data.get(key)}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The model of a run
 
 
 @dataclass(frozen=True)
@@ -31,37 +164,57 @@ class Loaded:
     tokenizer: PreTrainedTokenizerBase
     label_map: np.ndarray | None  # int64 [task labels] -> model labels; None for regression
     name: str  # as the user gave it
-    card: dict  # license and language of the card beside the model, where there is one
+    card: dict[str, Any]  # license and language of the card beside the model, where there is one
 
 
-def load_config(args: Arguments) -> BartConfig:
-    """The configuration, with the dropouts that were given; nothing large is read.
+def load(args: Arguments, task: Task) -> Loaded:
+    """The model of `args` with a head that fits `task`, float32, in eval mode.
 
     Raises:
-        InputError: nothing there, not readable, no BART, layer drop in the decoder.
+        InputError: nothing there, damaged, or no BART; no classification head, or labels that are not the task's,
+            without reinit_classifier; a tokenizer that cannot feed the model.
         HubError: the Hub refused or could not be reached.
     """
-    name = args.config_name or args.model_name_or_path
+    name = args.model_name_or_path or args.config_name
     assert name is not None
-    values = read_settings(name, "model", revision=args.model_revision, cache_dir=args.cache_dir)
-    if values.get("model_type") != "bart":
-        raise InputError(
-            f"model {name}: is of type {values.get('model_type')}; only BART classifiers ({ARCHITECTURE}) can be "
-            "trained or evaluated here"
+    source = Source(name, revision=args.model_revision, cache_dir=args.cache_dir)
+    config = _config_of_run(args, source)
+    torch.manual_seed(args.seed)  # new weights (a new head, a model from scratch) are the seed's
+    new_head = args.reinit_classifier and _needs_new_head(config, task)
+    if new_head or not args.model_name_or_path:
+        _set_task_labels(config, task)
+    if args.model_name_or_path:
+        model = read_weights(
+            source,
+            ShortCutBart,
+            new_head,
+            config=config,
+            dtype=torch.float32,
+            attn_implementation=args.attn_implementation,
         )
-    architectures = values.get("architectures") or [ARCHITECTURE]
-    architectures = architectures if isinstance(architectures, list) else [architectures]
-    if args.model_name_or_path and not args.reinit_classifier and ARCHITECTURE not in architectures:
-        raise InputError(
-            f"model {name}: is {' and '.join(map(str, architectures))}, which has no classification head; give a "
-            f"{ARCHITECTURE}, or --reinit_classifier true for a new head"
-        )
-    try:
-        config = BartConfig.from_dict(values)
-    except LOAD_ERRORS as error:
-        raise load_error(name, error, "model") from error
-    if not (config.encoder_layers and config.decoder_layers):
-        raise InputError(f"model {name}: config.json must say encoder_layers and decoder_layers, at least 1 of each")
+        if new_head:
+            _renew_head(model)
+            logger.info("%s: the classification head is new (%d labels); the rest is kept", name, config.num_labels)
+    else:
+        model = ShortCutBart._from_config(config, attn_implementation=args.attn_implementation, dtype=torch.float32)
+        logger.info("%s: a new model from its configuration, nothing trained yet", name)
+    label_map = match_labels(task, _names(config), f"model {name}")
+    if not task.is_regression and is_generic(_names(config).values()):
+        # A head that never knew its labels learns, and is saved with, the task's names.
+        _set_task_labels(config, task)
+        model.config.id2label, model.config.label2id = config.id2label, config.label2id
+    tokenizer = _tokenizer_of_run(args, source)
+    check_tokenizer(tokenizer, config, args.max_seq_length, args.tokenizer_name or name)
+    return Loaded(model.eval(), tokenizer, label_map, name, read_card(source) if args.model_name_or_path else {})
+
+
+def _config_of_run(args: Arguments, source: Source) -> BartConfig:
+    """The configuration, with the dropouts that were given."""
+    source = dataclasses.replace(source, name=args.config_name or source.name)
+    config = read_config(source)
+    config.architectures = config.architectures or [ARCHITECTURE]  # not named: its weights will tell
+    if args.model_name_or_path and not args.reinit_classifier:
+        check_head(source, config, ", or --reinit_classifier true for a new head")
     for key in DROPOUTS:
         if getattr(args, key) is not None:
             setattr(config, key, getattr(args, key))
@@ -72,123 +225,12 @@ def load_config(args: Arguments) -> BartConfig:
     return config
 
 
-def load(args: Arguments, task: Task) -> Loaded:
-    """The model of `args` with a head that fits `task`, float32, in eval mode.
-
-    Raises:
-        InputError: as load_config; weights missing or damaged; labels that are not the task's without
-            reinit_classifier; a tokenizer that cannot feed the model.
-        HubError: the Hub refused or could not be reached.
-    """
-    config = load_config(args)
-    source = args.model_name_or_path or args.config_name
-    assert source is not None
-    torch.manual_seed(args.seed)  # new weights (a new head, a model from scratch) are the seed's
-    renew = args.model_name_or_path is None or _needs_new_head(args, config, task, source)
-    if renew:
-        _set_task_labels(config, task)
-    if args.model_name_or_path is None:
-        model = ShortCutBart._from_config(config, attn_implementation=args.attn_implementation, dtype=torch.float32)
-        logger.info("%s: a new model from its configuration, nothing trained yet", source)
-    else:
-        model = _load_weights(args, config, renew)
-    label_map = match_labels(task, _names(config), f"model {source}")
-    if not task.is_regression and label_map is not None and _is_generic(config):
-        # A head that never knew its labels learns, and is saved with, the task's names.
-        _set_task_labels(config, task)
-        model.config.id2label, model.config.label2id = config.id2label, config.label2id
-    tokenizer = _load_tokenizer(args)
-    check_tokenizer(tokenizer, config, args.max_seq_length, args.tokenizer_name or source)
-    card = teacher_card_data(args.model_name_or_path).to_dict() if args.model_name_or_path else {}
-    return Loaded(model.eval(), tokenizer, label_map, source, card)
-
-
-def _load_weights(args: Arguments, config: BartConfig, renew: bool) -> ShortCutBart:
-    name = args.model_name_or_path
-    assert name is not None
+def _needs_new_head(config: BartConfig, task: Task) -> bool:
+    """Whether the model has no head, or one that cannot answer the task."""
+    if ARCHITECTURE not in config.architectures:
+        return True
     try:
-        loaded: Any = ShortCutBart.from_pretrained(
-            name,
-            config=config,
-            revision=args.model_revision,
-            cache_dir=args.cache_dir,
-            dtype=torch.float32,
-            attn_implementation=args.attn_implementation,
-            ignore_mismatched_sizes=True,  # they are refused below, by name
-            output_loading_info=True,
-            weights_only=True,
-            trust_remote_code=False,
-        )
-    except LOAD_ERRORS as error:
-        raise load_error(name, error, "model") from error
-    model, info = loaded
-    missing, wrong = (
-        sorted(key for key in keys if not (renew and key.startswith("classification_head.")))
-        for keys in (info["missing_keys"], [key for key, *_ in info["mismatched_keys"]])
-    )
-    if wrong:
-        raise InputError(
-            f"model {name}: {len(wrong)} of its tensors have another shape than config.json says, the first is "
-            f"{wrong[0]}"
-        )
-    if missing:
-        raise InputError(
-            f"model {name}: its weights are incomplete: {len(missing)} tensors that config.json asks for are missing, "
-            f"the first is {missing[0]}"
-        )
-    if renew:
-        for module in (model.classification_head.dense, model.classification_head.out_proj):
-            torch.nn.init.normal_(module.weight, std=config.init_std)
-            torch.nn.init.zeros_(module.bias)
-        logger.info("%s: the classification head is new (%d labels); the rest is kept", name, config.num_labels)
-    return model
-
-
-def _load_tokenizer(args: Arguments) -> PreTrainedTokenizerBase:
-    name = args.tokenizer_name or args.model_name_or_path or args.config_name
-    assert name is not None
-    revision = args.model_revision if name == args.model_name_or_path else "main"
-    try:
-        found = AutoTokenizer.from_pretrained(
-            name, revision=revision, cache_dir=args.cache_dir, trust_remote_code=False
-        )
-    except LOAD_ERRORS as error:
-        beside = args.model_name_or_path
-        # Offline, with the Hub's name from 2020: a tokenizer beside the model is the same one.
-        if _is_hub_name(name) and beside and (Path(beside) / "tokenizer.json").is_file():
-            logger.warning("tokenizer %s cannot be had; the one beside the model is used", name)
-            return AutoTokenizer.from_pretrained(beside, trust_remote_code=False)
-        raise load_error(name, error, "tokenizer") from error
-    if len(found) <= len(found.all_special_ids):
-        # transformers makes up one that knows no words where there is no file of it.
-        raise InputError(f"tokenizer {name}: there is none (tokenizer.json); name the model's own with tokenizer_name")
-    return found
-
-
-def _is_hub_name(name: str) -> bool:
-    """Whether a model on the Hub can be called so; a mistyped path cannot."""
-    try:
-        validate_repo_id(name)
-    except HFValidationError:
-        return False
-    return not Path(name).exists()
-
-
-def _names(config: BartConfig) -> dict[int, str]:
-    return {int(index): str(label) for index, label in (config.id2label or {}).items()}
-
-
-def _is_generic(config: BartConfig) -> bool:
-    return all(label.upper() == f"LABEL_{index}" for index, label in _names(config).items())
-
-
-def _needs_new_head(args: Arguments, config: BartConfig, task: Task, source: str) -> bool:
-    if not args.reinit_classifier:
-        return False
-    if ARCHITECTURE not in (config.architectures or [ARCHITECTURE]):
-        return True  # it has none
-    try:
-        match_labels(task, _names(config), source)
+        match_labels(task, _names(config), "")
     except InputError:
         return True
     return config.num_labels != task.num_labels
@@ -204,13 +246,41 @@ def _set_task_labels(config: BartConfig, task: Task) -> None:
     config.problem_type = "regression" if task.is_regression else "single_label_classification"
 
 
+def _names(config: BartConfig) -> dict[int, str]:
+    return {int(index): str(label) for index, label in (config.id2label or {}).items()}
+
+
+def _renew_head(model: ShortCutBart) -> None:
+    for module in (model.classification_head.dense, model.classification_head.out_proj):
+        torch.nn.init.normal_(module.weight, std=model.config.init_std)
+        torch.nn.init.zeros_(module.bias)
+
+
+def _tokenizer_of_run(args: Arguments, source: Source) -> PreTrainedTokenizerBase:
+    source = dataclasses.replace(source, what="tokenizer")
+    if not args.tokenizer_name or args.tokenizer_name == source.name:
+        return read_tokenizer(source)
+    try:
+        return read_tokenizer(Source(args.tokenizer_name, "tokenizer", cache_dir=args.cache_dir))
+    except CommandError:
+        # Offline, with the Hub's name from 2020: a tokenizer beside the model is the same one.
+        if not (_is_hub_name(args.tokenizer_name) and (Path(source.name) / "tokenizer.json").is_file()):
+            raise
+        logger.warning("tokenizer %s cannot be had; the one beside the model is used", args.tokenizer_name)
+        return read_tokenizer(source)
+
+
+def _is_hub_name(name: str) -> bool:
+    """Whether a model on the Hub can be called so; a mistyped path cannot."""
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return not Path(name).exists()
+
+
 def model_digest(model: ShortCutBart) -> str:
     """SHA-256 of all weights, by name."""
     return digest_of(
         *(part for name, t in sorted(model.state_dict().items()) for part in (name, t.detach().cpu().numpy()))
     )
-
-
-def input_digest(tokenizer: PreTrainedTokenizerBase) -> str:
-    """SHA-256 of what the tokenizer does."""
-    return tokenizer_digest(tokenizer)

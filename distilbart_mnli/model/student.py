@@ -9,14 +9,14 @@ A student appears whole or not at all: it is written to a temporary neighbour of
 transformers, run once, and only then renamed into place.
 """
 
-import logging
+import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from huggingface_hub import ModelCardData
 from safetensors import SafetensorError
-from torch import nn
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -24,20 +24,48 @@ from transformers import (
     BartForSequenceClassification,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_INDEX_NAME, WEIGHTS_NAME
 
 from distilbart_mnli.errors import InputError, RunError
+from distilbart_mnli.files import whole_folder
+from distilbart_mnli.model.bart import count_parameters
 from distilbart_mnli.model.layers import check_layers, select_layers, show_layers
-from distilbart_mnli.model.teacher import (
+from distilbart_mnli.model.pretrained import (
     ARCHITECTURE,
-    is_local,
-    load_teacher,
-    load_teacher_config,
-    load_tokenizer,
-    teacher_card_data,
+    check_head,
+    read_card,
+    read_config,
+    read_tokenizer,
+    read_weights,
 )
-from distilbart_mnli.model.whole_folder import check_save_path, whole_folder
+from distilbart_mnli.model.source import Source
 
-logger = logging.getLogger(__name__)
+WEIGHT_FILES = (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME, WEIGHTS_NAME, WEIGHTS_INDEX_NAME)
+
+
+@dataclass(frozen=True)
+class StudentPlan:
+    """What create_student.py is asked for. A stack for which nothing is given is kept whole."""
+
+    teacher_name_or_path: str
+    encoder_layers: int | None = None
+    decoder_layers: int | None = None
+    encoder_layer_ids: list[int] | None = None
+    decoder_layer_ids: list[int] | None = None
+    teacher_revision: str = "main"
+
+    def kept(self, stack: str, available: int) -> list[int]:
+        """The layers that the student keeps of a stack ("encoder" or "decoder") of `available` layers.
+
+        Raises:
+            InputError: the teacher has no such layers, or number and indices do not agree.
+        """
+        number, layer_ids = getattr(self, f"{stack}_layers"), getattr(self, f"{stack}_layer_ids")
+        if layer_ids is None:
+            return select_layers(available, available if number is None else number, stack)
+        if number not in (None, len(layer_ids)):
+            raise InputError(f"student_{stack}_layers is {number}, but {stack}_layer_ids names {len(layer_ids)}")
+        return check_layers(available, layer_ids, stack)
 
 
 @dataclass(frozen=True)
@@ -78,76 +106,65 @@ def copy_layers(
     return student.eval()
 
 
-def count_parameters(model: nn.Module) -> int:
-    """Parameters, each once: BART's three embedding tables are one tensor."""
-    return sum(parameter.numel() for parameter in {id(p): p for p in model.parameters()}.values())
-
-
 def describe(model: BartForSequenceClassification) -> str:
     """ "12 + 3 layers, 255,417,347 parameters, 1,021.7 MB in float32": parameters once, 1 MB = 10^6 bytes."""
-    size = sum(p.numel() * p.element_size() for p in {id(p): p for p in model.parameters()}.values())
+    size = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
     layers = f"{model.config.encoder_layers} + {model.config.decoder_layers} layers"
     dtype = str(model.dtype).removeprefix("torch.")
-    return f"{layers}, {count_parameters(model):,} parameters, {size / 1e6:,.1f} MB in {dtype}"
+    return f"{layers}, {count_parameters(model)[1]:,} parameters, {size / 1e6:,.1f} MB in {dtype}"
 
 
-def build_student(
-    teacher_name_or_path: str,
-    encoder_layers: int | None = None,
-    decoder_layers: int | None = None,
-    encoder_layer_ids: list[int] | None = None,
-    decoder_layer_ids: list[int] | None = None,
-    teacher_revision: str = "main",
-) -> Student:
-    """Read the teacher and copy its layers. A stack for which nothing is given is kept whole.
+def create_student(plan: StudentPlan, save_path: Path, overwrite: bool = False) -> Student:
+    """All of it: check, read the teacher, copy, save, verify. Nothing is written on any error.
+
+    Raises:
+        InputError, RunError, HubError: see build_student, check_save_path and save_student.
+    """
+    check_save_path(save_path, plan.teacher_name_or_path, overwrite)
+    student = build_student(plan)
+    save_student(student, save_path)
+    return student
+
+
+def build_student(plan: StudentPlan) -> Student:
+    """Read the teacher and copy its layers.
 
     Raises:
         InputError: the layers do not fit the teacher, or the teacher cannot be used.
         HubError: the Hub refused or could not be reached.
     """
-    config = load_teacher_config(teacher_name_or_path, teacher_revision)
-    ids: dict[str, list[int]] = {}
-    for stack, number, chosen in (
-        ("encoder", encoder_layers, encoder_layer_ids),
-        ("decoder", decoder_layers, decoder_layer_ids),
-    ):
-        available = getattr(config, f"{stack}_layers")
-        if chosen is not None:
-            ids[stack] = check_layers(available, chosen, stack)
-            if number not in (None, len(chosen)):
-                raise InputError(f"student_{stack}_layers is {number}, but {stack}_layer_ids names {len(chosen)}")
-        else:
-            ids[stack] = select_layers(available, available if number is None else number, stack)
-    tokenizer = load_tokenizer(teacher_name_or_path, config.vocab_size, teacher_revision)
-    teacher = load_teacher(teacher_name_or_path, teacher_revision)
-    model = copy_layers(teacher, ids["encoder"], ids["decoder"])
+    source = Source(plan.teacher_name_or_path, "teacher", plan.teacher_revision)
+    config = read_config(source)
+    check_head(source, config)
+    encoder_layer_ids = plan.kept("encoder", config.encoder_layers)
+    decoder_layer_ids = plan.kept("decoder", config.decoder_layers)
+    tokenizer = read_tokenizer(source, config.vocab_size)
+    teacher = read_weights(source, BartForSequenceClassification, dtype="auto")
+    model = copy_layers(teacher, encoder_layer_ids, decoder_layer_ids)
     # A local path says where files lay on one machine; only the folder's own name is worth publishing.
-    local = is_local(teacher_name_or_path)
-    model.config.teacher_name_or_path = Path(teacher_name_or_path).resolve().name if local else teacher_name_or_path
-    model.config.encoder_layer_ids, model.config.decoder_layer_ids = ids["encoder"], ids["decoder"]
+    model.config.teacher_name_or_path = Path(source.name).resolve().name if source.is_local else source.name
+    model.config.encoder_layer_ids, model.config.decoder_layer_ids = encoder_layer_ids, decoder_layer_ids
     return Student(
         model=model,
         tokenizer=tokenizer,
-        teacher_summary=f"{teacher_name_or_path}: {describe(teacher)}",
+        teacher_summary=f"{source.name}: {describe(teacher)}",
         summary=describe(model),
-        card=student_card(model, teacher_name_or_path, teacher_revision),
+        card=student_card(model, source),
     )
 
 
-def student_card(model: BartForSequenceClassification, teacher_name_or_path: str, teacher_revision: str) -> str:
+def student_card(model: BartForSequenceClassification, source: Source) -> str:
     """README.md of an untuned student. License and language are those of the teacher's card, where it has one."""
-    local, teacher = is_local(teacher_name_or_path), model.config.teacher_name_or_path
-    data = teacher_card_data(teacher_name_or_path, teacher_revision)
-    inherited = {key: getattr(data, key, None) for key in ("language", "license", "license_name", "license_link")}
+    teacher = model.config.teacher_name_or_path
     metadata = ModelCardData(
-        **{key: value for key, value in inherited.items() if value},
+        **read_card(source),
         library_name="transformers",
         pipeline_tag="zero-shot-classification",
         tags=["distilbart", "distilbart-mnli"],
-        base_model=None if local else teacher_name_or_path,
+        base_model=None if source.is_local else source.name,
     )
-    if not local and teacher_revision != "main":
-        teacher += f" (revision {teacher_revision})"
+    if not source.is_local and source.revision != "main":
+        teacher += f" (revision {source.revision})"
     body = f"""# Student of {teacher}, not fine-tuned yet
 
 {describe(model)}. Its layers are the teacher's, copied; nothing was trained.
@@ -161,6 +178,54 @@ Labels, in the teacher's order: {", ".join(label for _, label in sorted((model.c
 Made by create_student.py; run_glue.py fine-tunes it.
 """
     return f"---\n{metadata}\n---\n\n{body}"
+
+
+def check_save_path(save_path: Path, teacher_name_or_path: str, overwrite: bool = False) -> None:
+    """Whether a student may be written to `save_path`; touches nothing.
+
+    Raises:
+        InputError: a file, a folder that cannot be replaced or written beside, a folder with something in it without
+            `overwrite`, with `overwrite` one that is no model's, or the teacher itself.
+    """
+
+    def refused(reason: str) -> InputError:
+        return InputError(f"save_path {save_path}: {reason}")
+
+    path, teacher = save_path.resolve(), Path(teacher_name_or_path).resolve()
+    if path.exists() and not path.is_dir():
+        raise refused("is a file; expected a new or an empty folder")
+    if path.is_dir():
+        if path == Path.cwd() or os.path.ismount(path):
+            raise refused("the current folder or a mount point; name a folder in it")
+        if teacher.is_dir() and (path == teacher or path in teacher.parents):
+            raise refused("holds the teacher; name another folder")
+        try:
+            empty = not any(path.iterdir())
+        except OSError as error:
+            raise refused(f"cannot be read: {error.strerror}") from error
+        if not empty and not overwrite:
+            raise refused("is not empty; name another folder, or give --overwrite")
+        if not empty and (reason := _no_model(path)):
+            raise refused(f"{reason}, so --overwrite does not delete it; name another folder")
+    ancestor = next(parent for parent in path.parents if parent.exists())
+    if not ancestor.is_dir():
+        raise refused(f"{ancestor.name} is a file, so no folder can be made in it")
+    if not os.access(ancestor, os.W_OK | os.X_OK):
+        raise refused("the folder above it is not writable")
+
+
+def _no_model(folder: Path) -> str | None:
+    """Why a folder does not look like a single model, or None. What has folders in it is more than a model."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        config = None
+    if not isinstance(config, dict) or "model_type" not in config:
+        return "has no config.json of a model"
+    if not any((folder / name).is_file() for name in WEIGHT_FILES):
+        return "has no weights of a model"
+    inner = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+    return f"has a folder in it ({inner[0]})" if inner else None
 
 
 def save_student(student: Student, save_path: Path) -> None:
@@ -210,27 +275,3 @@ def verify_student(folder: Path, expected: BartForSequenceClassification) -> Non
         logits = model(**tokenizer("A man eats.", "A person eats.", return_tensors="pt")).logits
     require(logits.shape == (1, expected.config.num_labels), f"gives logits of shape {tuple(logits.shape)}")
     require(bool(torch.isfinite(logits).all()), "gives logits that are not finite")
-
-
-def create_student(
-    teacher_name_or_path: str,
-    save_path: str | Path,
-    encoder_layers: int | None = None,
-    decoder_layers: int | None = None,
-    encoder_layer_ids: list[int] | None = None,
-    decoder_layer_ids: list[int] | None = None,
-    teacher_revision: str = "main",
-    overwrite: bool = False,
-) -> Student:
-    """All of it: check, read the teacher, copy, save, verify. Nothing is written on any error.
-
-    Raises:
-        InputError, RunError, HubError: see build_student, check_save_path and save_student.
-    """
-    save_path = Path(save_path)
-    check_save_path(save_path, teacher_name_or_path, overwrite)
-    student = build_student(
-        teacher_name_or_path, encoder_layers, decoder_layers, encoder_layer_ids, decoder_layer_ids, teacher_revision
-    )
-    save_student(student, save_path)
-    return student

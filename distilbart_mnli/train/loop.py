@@ -94,8 +94,8 @@ class Training:
         device.place(model)
         optimizer, names = make_optimizer(args, model, run.precision)
         passes = self.steps.total / self.steps.per_epoch
-        forced = None if checkpoint is None else checkpoint.cache_used
-        self.states: EncoderCache | None = open_encoder_cache(run, self.split, passes, forced)
+        resumed = None if checkpoint is None else checkpoint.cache_used
+        self.states: EncoderCache | None = open_encoder_cache(run, self.split, passes, resumed)
         if args.gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
         if args.torch_compile:

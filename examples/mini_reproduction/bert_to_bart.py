@@ -37,16 +37,9 @@ sys.path.insert(0, str(ROOT))
 from distilbart_mnli.command_line import OneLineParser  # noqa: E402
 from distilbart_mnli.data.batches import check_tokenizer  # noqa: E402  (needs the line above)
 from distilbart_mnli.errors import InputError, run_command  # noqa: E402
-from distilbart_mnli.model.student import Student, describe, save_student  # noqa: E402
-from distilbart_mnli.model.teacher import (  # noqa: E402
-    LOAD_ERRORS,
-    is_local,
-    load_error,
-    load_tokenizer,
-    read_settings,
-    teacher_card_data,
-)
-from distilbart_mnli.model.whole_folder import check_save_path  # noqa: E402
+from distilbart_mnli.model.pretrained import read_card, read_settings, read_tokenizer, read_weights  # noqa: E402
+from distilbart_mnli.model.source import Source  # noqa: E402
+from distilbart_mnli.model.student import Student, check_save_path, describe, save_student  # noqa: E402
 
 LABELS = ("contradiction", "neutral", "entailment")  # the order of facebook/bart-large-mnli
 POSITION_OFFSET = 2  # of transformers' BartLearnedPositionalEmbedding: position k reads row k + 2
@@ -59,7 +52,8 @@ def load_bert_config(name_or_path: str, revision: str = "main") -> BertConfig:
         InputError: nothing there, not readable, or a model whose layers compute something else, with the reason.
         HubError: the Hub refused or could not be reached.
     """
-    values = read_settings(name_or_path, "BERT", revision=revision)
+    source = Source(name_or_path, "BERT", revision)
+    values = read_settings(source)
     # transformers 5 reads relative positions as absolute ones without a word, so the configuration must be asked.
     expected: tuple[tuple[str, Any, Any], ...] = (
         ("model_type", values.get("model_type"), "bert"),
@@ -73,10 +67,8 @@ def load_bert_config(name_or_path: str, revision: str = "main") -> BertConfig:
             raise InputError(
                 f"BERT {name_or_path}: {key} is {value}; only a BERT encoder with {key} {wanted} becomes a BART"
             )
-    try:
+    with source.reading():
         config = BertConfig.from_dict(values)
-    except LOAD_ERRORS as error:
-        raise load_error(name_or_path, error, "BERT") from error
     if not config.num_hidden_layers:
         raise InputError(f"BERT {name_or_path}: num_hidden_layers is {config.num_hidden_layers}; expected at least 1")
     if config.hidden_size % config.num_attention_heads:
@@ -94,26 +86,8 @@ def load_bert(name_or_path: str, config: BertConfig, revision: str = "main") -> 
         InputError: weights missing, damaged, incomplete, of other shapes than config.json says, or an unsafe pickle.
         HubError: the Hub refused or could not be reached.
     """
-    try:
-        loaded: Any = BertModel.from_pretrained(
-            name_or_path,
-            config=config,
-            revision=revision,
-            dtype=torch.float32,
-            add_pooling_layer=False,
-            output_loading_info=True,
-            weights_only=True,
-            trust_remote_code=False,
-        )
-    except LOAD_ERRORS as error:
-        raise load_error(name_or_path, error, "BERT") from error
-    model, info = loaded
-    if missing := sorted(info["missing_keys"]):
-        raise InputError(
-            f"BERT {name_or_path}: its weights are incomplete: {len(missing)} tensors that config.json asks for are "
-            f"missing, the first is {missing[0]}"
-        )
-    return model.eval()
+    source = Source(name_or_path, "BERT", revision)
+    return read_weights(source, BertModel, config=config, dtype=torch.float32, add_pooling_layer=False)
 
 
 def load_bert_tokenizer(name_or_path: str, config: BertConfig, revision: str = "main") -> PreTrainedTokenizerBase:
@@ -124,7 +98,7 @@ def load_bert_tokenizer(name_or_path: str, config: BertConfig, revision: str = "
         HubError: the Hub refused or could not be reached.
     """
     inputs = ["input_ids", "attention_mask"]
-    tokenizer = load_tokenizer(name_or_path, config.vocab_size, revision, "BERT", model_input_names=inputs)
+    tokenizer = read_tokenizer(Source(name_or_path, "BERT", revision), config.vocab_size, model_input_names=inputs)
     for name in ("pad_token", "cls_token", "sep_token"):
         if getattr(tokenizer, f"{name}_id") is None:
             raise InputError(f"BERT {name_or_path}: its tokenizer has no {name}")
@@ -207,14 +181,11 @@ def bert_to_bart(bert: BertModel, tokenizer: PreTrainedTokenizerBase, seed: int 
 
 def card(model: BartForSequenceClassification, name_or_path: str, revision: str) -> str:
     """README.md of the untrained classifier. License and language are those of the BERT's card, where it has one."""
-    local, data = is_local(name_or_path), teacher_card_data(name_or_path, revision)
-    inherited = {key: getattr(data, key, None) for key in ("language", "license", "license_name", "license_link")}
+    source = Source(name_or_path, "BERT", revision)
     metadata = ModelCardData(
-        **{key: value for key, value in inherited.items() if value},
-        library_name="transformers",
-        base_model=None if local else name_or_path,
+        **read_card(source), library_name="transformers", base_model=None if source.is_local else name_or_path
     )
-    name = Path(name_or_path).resolve().name if local else f"{name_or_path} (revision {revision})"
+    name = Path(name_or_path).resolve().name if source.is_local else f"{name_or_path} (revision {revision})"
     return f"""---
 {metadata}
 ---

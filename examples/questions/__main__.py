@@ -19,7 +19,8 @@ from pathlib import Path
 
 from distilbart_mnli.command_line import OneLineParser
 from distilbart_mnli.errors import CommandError, InputError, RunError, run_command
-from distilbart_mnli.model.teacher import load_teacher_config
+from distilbart_mnli.model.pretrained import read_config
+from distilbart_mnli.model.source import Source
 from examples.common import ROOT, Steps, is_model, markdown, shown
 from examples.questions.plan import Plan, Setting, questions, runs, student_command
 
@@ -114,7 +115,7 @@ def tables(output_dir: Path, plan: Plan) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     args = parse(arguments)
-    config = load_teacher_config(args.teacher)
+    config = read_config(Source(args.teacher, "teacher"))
     names = ("decoder_layers", "main_layers", "train_rows", "seeds")
     plan = Plan(config.encoder_layers, config.decoder_layers, **{name: getattr(args, name) for name in names})
     waiting = [] if args.table_only else commands(args, plan)

@@ -17,8 +17,10 @@ from transformers import BartConfig, BartForSequenceClassification
 from transformers.utils import logging
 
 from distilbart_mnli.errors import run_command
-from distilbart_mnli.model.teacher import load_teacher, load_teacher_config, load_tokenizer
-from distilbart_mnli.model.whole_folder import check_save_path, whole_folder
+from distilbart_mnli.files import whole_folder
+from distilbart_mnli.model.pretrained import read_config, read_tokenizer, read_weights
+from distilbart_mnli.model.source import Source
+from distilbart_mnli.model.student import check_save_path
 
 
 def renew_decoder_layers(student: BartForSequenceClassification, seed: int) -> None:
@@ -42,8 +44,9 @@ def make_fresh_student(student: str, save_path: Path, seed: int) -> int:
         InputError: no BART classifier in `student`, or save_path is not a new or an empty folder.
     """
     check_save_path(save_path, student)
-    tokenizer = load_tokenizer(student, load_teacher_config(student).vocab_size)
-    model = load_teacher(student)
+    source = Source(student, "student")
+    tokenizer = read_tokenizer(source, read_config(source).vocab_size)
+    model = read_weights(source, BartForSequenceClassification, dtype="auto")
     renew_decoder_layers(model, seed)
     with whole_folder(save_path) as folder:
         model.save_pretrained(folder)

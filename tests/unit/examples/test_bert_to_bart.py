@@ -171,7 +171,7 @@ REFUSED = {
     "another activation": (lambda folder: change(folder, hidden_act="relu"), "hidden_act is relu"),
     "a decoder": (lambda folder: change(folder, is_decoder=True), "is_decoder is True"),
     "heads that do not divide": (lambda folder: change(folder, num_attention_heads=3), "3 heads"),
-    "other shapes": (lambda folder: change(folder, intermediate_size=24), "cannot be read"),
+    "other shapes": (lambda folder: change(folder, intermediate_size=24), "dense.bias"),
     "a missing tensor": (lambda folder: without(folder, "layer.1.output.dense.weight"), "missing"),
     "a pickle with code": (with_pickle, "pickle"),
     "no tokenizer": (without_tokenizer, "no tokenizer"),

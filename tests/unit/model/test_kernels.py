@@ -6,8 +6,8 @@ from torch.nn.functional import cross_entropy, linear
 
 from distilbart_mnli.model import kernels
 from distilbart_mnli.model.bart import ShortCutBart, freeze, to_stock
+from tests.support.short_cut import both, close, pairs
 from tests.support.tiny import tiny_bart
-from tests.unit.model.test_bart import both, close, pairs
 
 if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
     pytest.skip("this torch has no oneDNN", allow_module_level=True)
@@ -64,10 +64,12 @@ def test_a_classifier_computes_what_stock_computes(calls):
     assert close(found, expected, 1e-5)
     theirs = dict(stock.named_parameters())
     for name, parameter in ours.named_parameters():
-        if parameter.requires_grad:
-            gradient, other = parameter.grad, theirs[name].grad
-            assert gradient is not None and other is not None
-            assert (gradient - other).norm() <= 1e-4 * other.norm() + 1e-8, name
+        gradient, other = parameter.grad, theirs[name].grad
+        if name.endswith("k_proj.bias") and parameter.requires_grad:
+            # Adding a constant to all scores changes no softmax: the true gradient is 0, the rest is rounding.
+            assert gradient.abs().max() < 1e-6 and other.abs().max() < 1e-6, name
+        elif parameter.requires_grad:
+            assert close(gradient, other, 1e-5), name
     calls.clear()
     with torch.no_grad():
         assert close(ours(ids, mask), stock(input_ids=ids, attention_mask=mask).logits, 1e-5)
@@ -120,13 +122,22 @@ def test_only_amd_with_avx512_is_meant(tmp_path, monkeypatch, vendor, capability
 
 
 def test_gradient_checkpointing_computes_with_the_same_kernels_again(calls):
-    ours = ShortCutBart(tiny_bart(decoder_layers=3).config).train()
-    freeze(ours, encoder=True, embeddings=True)
-    ours.gradient_checkpointing_enable({"use_reentrant": False})
-    ids = torch.full((2, 6), 7)
-    ids[:, -1] = 2
-    loss = ours(ids, torch.ones_like(ids)).sum()
-    forward = len(calls)
-    loss.backward()
-    assert len(calls) > 2 * forward - forward // 2  # the layers before the last are computed again, and have gradients
-    assert all(torch.isfinite(p.grad).all() for p in ours.parameters() if p.grad is not None)
+    """Its backward pass has the products of the plain one, and those of the decoder's layers once more."""
+    ids, mask = pairs((9, 6))
+    counts, gradients = [], []
+    for checkpointing in (False, True):
+        ours = both(3)[1].train()
+        freeze(ours, encoder=True, embeddings=True)
+        if checkpointing:
+            ours.gradient_checkpointing_enable({"use_reentrant": False})
+        calls.clear()
+        states = ours.encode(ids, mask)
+        encoder = len(calls)
+        logits = ours(ids, mask, states)
+        decoder = len(calls) - encoder - 2  # without the head's two layers
+        calls.clear()
+        logits.sum().backward()
+        counts.append(len(calls))
+        gradients.append([p.grad for p in ours.parameters() if p.grad is not None])
+    assert encoder and counts[1] == counts[0] + decoder
+    assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True))

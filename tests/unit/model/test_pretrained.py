@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import BartForConditionalGeneration, BartModel, BertConfig, BertForSequenceClassification
 
-from distilbart_mnli.data.splits import TASKS
+from distilbart_mnli.data.tasks import TASKS
 from distilbart_mnli.errors import CommandError, InputError
 from distilbart_mnli.model.bart import ShortCutBart
 from distilbart_mnli.model.pretrained import load
@@ -103,7 +103,7 @@ def test_labels_that_are_not_the_task_s_stop_the_run_and_name_the_option(model, 
 
 def test_a_three_way_head_on_a_two_way_task_is_refused(model):
     assert "--reinit_classifier true" in refusal(model, RTE)
-    assert "needs a head with one output" in refusal(model, STSB)
+    assert "task stsb" in refusal(model, STSB)
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_a_bart_without_a_head_gets_one_only_when_asked(tmp_path):
     BartModel(tiny_config()).save_pretrained(tmp_path)
     tiny_tokenizer(tmp_path)
     message = refusal(tmp_path)
-    assert "BartModel, which has no classification head" in message and "--reinit_classifier true" in message
+    assert "is BartModel" in message and "--reinit_classifier true" in message
     found = loaded(tmp_path, reinit_classifier=True)
     kept = load_file(tmp_path / "model.safetensors")
     weight = found.model.model.decoder.layers[1].fc1.weight
@@ -179,9 +179,8 @@ def test_what_is_loaded_computes_what_stock_does(model):
     assert torch.allclose(ours(ids, torch.ones_like(ids)), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_a_configuration_alone_gives_a_new_model_that_is_the_seed_s(model, tmp_path):
-    for name in ("model.safetensors",):
-        (model / name).unlink()
+def test_a_configuration_alone_gives_a_new_model_that_is_the_seed_s(model):
+    (model / "model.safetensors").unlink()
     label(model, TEACHER_LABELS)
     found = loaded(None, config_name=str(model))
     same, other = loaded(None, config_name=str(model)), loaded(None, config_name=str(model), seed=1)
@@ -235,7 +234,7 @@ def test_a_model_of_another_kind_is_refused_by_name(tmp_path):
         BertConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, vocab_size=400)
     ).save_pretrained(tmp_path)
     tiny_tokenizer(tmp_path)
-    assert "is of type bert; only BART classifiers (BartForSequenceClassification)" in refusal(tmp_path)
+    assert "is BertForSequenceClassification (model type bert)" in refusal(tmp_path)
 
 
 def damage_weights(folder: Path, change) -> None:
@@ -252,27 +251,27 @@ DAMAGES = {
     "a list": (lambda f: (f / "config.json").write_text("[1]"), "config"),
     "a wrong type": (lambda f: edit(f, d_model="sixteen"), "d_model"),
     "no layers": (lambda f: edit(f, decoder_layers=0), "decoder_layers"),
-    "architectures as text": (lambda f: edit(f, architectures="BartModel"), "BartModel, which has no"),
+    "architectures as text": (lambda f: edit(f, architectures="BartModel"), "is BartModel"),
     "no weights": (lambda f: (f / "model.safetensors").unlink(), "model.safetensors"),
     "empty weights": (lambda f: (f / "model.safetensors").write_bytes(b""), "model"),
     "cut weights": (lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:999]), ""),
     "a missing tensor": (
         lambda f: damage_weights(f, lambda t: t.pop("model.decoder.layers.1.fc1.weight")),
-        "weights are incomplete: 1 tensors that config.json asks for are missing, the first is model.decoder.layers.1",
+        "model.decoder.layers.1.fc1.weight",
     ),
     "another shape": (
         lambda f: damage_weights(f, lambda t: t.update({"model.decoder.layers.1.fc1.bias": torch.zeros(31)})),
         "fc1.bias",
     ),
-    "fewer layers than configured": (lambda f: edit(f, decoder_layers=3), "weights are incomplete"),
+    "fewer layers than configured": (lambda f: edit(f, decoder_layers=3), "model.decoder.layers.2"),
     "no tokenizer": (
         lambda f: [(f / n).unlink(missing_ok=True) for n in ("tokenizer.json", "tokenizer_config.json")],
-        "there is none (tokenizer.json)",
+        "tokenizer.json",
     ),
     "a broken tokenizer": (lambda f: (f / "tokenizer.json").write_text("{"), "tokenizer"),
     "more tokens than embeddings": (
         lambda f: (tiny_bart(f, vocab_size=300), tiny_tokenizer(f)),
-        "ids up to 338, the model 300 embeddings",
+        "ids up to 338",
     ),
 }
 
@@ -300,7 +299,7 @@ def test_the_hub_s_tokenizer_of_2020_is_replaced_offline_by_the_one_beside_the_m
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     found = loaded(model, tokenizer_name="facebook/bart-large-mnli")
     assert found.tokenizer("the cat")["input_ids"] == tiny_tokenizer()("the cat")["input_ids"]
-    assert "tokenizer facebook/bart-large-mnli cannot be had; the one beside the model is used" in caplog.text
+    assert "facebook/bart-large-mnli" in caplog.text
     (model / "tokenizer.json").unlink()
     with pytest.raises(CommandError, match="tokenizer facebook/bart-large-mnli"):
         loaded(model, tokenizer_name="facebook/bart-large-mnli")
@@ -312,7 +311,7 @@ def test_a_mistyped_path_of_a_tokenizer_is_refused_though_there_is_one_beside_th
 
 
 def test_more_tokens_than_positions_are_refused_before_anything_is_computed(model):
-    assert "max_seq_length 129 is more than the model's 128 positions" in refusal(model, max_seq_length=129)
+    assert "max_seq_length 129" in refusal(model, max_seq_length=129)
 
 
 def test_the_card_s_license_and_language_are_read(model):

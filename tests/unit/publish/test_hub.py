@@ -417,24 +417,17 @@ def test_the_command_that_retries_is_understood_by_run_glue(run_dir):
 
 def test_a_teacher_that_may_not_be_read_is_explained_in_one_line(hub, tmp_path):
     hub.add_repo("lab/gated", {"config.json": b"{}"}, gated=True)
-    hub.add_repo("lab/texts", {"train.csv": b"a,b"}, "dataset", gated=True)
     code = """
-from huggingface_hub import hf_hub_download
 from transformers import AutoConfig
-from distilbart_mnli.model.teacher import load_error
+from distilbart_mnli.model.source import Source
 for repo in ("lab/gated", "lab/none"):
     try:
         AutoConfig.from_pretrained(repo)
     except OSError as error:
-        found = load_error(repo, error)
+        found = Source(repo).explained(error)
         print(found.exit_code, found)
-try:
-    hf_hub_download("lab/texts", "train.csv", repo_type="dataset")
-except OSError as error:
-    print(load_error("lab/texts", error))
 """
     done = child(code, hub, hub.add_user("bob"), tmp_path / "home")
-    gated, absent, data_set = done.stdout.splitlines()
+    gated, absent = done.stdout.splitlines()
     assert gated.startswith("3 ") and "gated; ask for it at https://huggingface.co/lab/gated" in gated
     assert absent.startswith("3 ") and "log in with `hf auth login`" in absent
-    assert "ask for it at https://huggingface.co/datasets/lab/texts, then" in data_set

@@ -1,0 +1,100 @@
+"""Where a model is read from, and one line for whatever goes wrong meanwhile.
+
+source = Source("facebook/bart-large-mnli", "teacher")
+with source.reading():
+    tokenizer = AutoTokenizer.from_pretrained(source.name, revision=source.revision)
+"""
+
+import contextlib
+import pickle
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from huggingface_hub import constants, errors
+from safetensors import SafetensorError
+
+from distilbart_mnli.errors import CommandError, HubError, InputError
+
+# What a damaged or a foreign file makes transformers, torch and safetensors raise.
+READ_ERRORS = (
+    OSError,
+    ValueError,
+    RuntimeError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    pickle.UnpicklingError,
+    SafetensorError,
+    errors.StrictDataclassError,
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model's folder or its name on the Hub, as the user gave it."""
+
+    name: str
+    what: str = "model"  # how a message calls it: model, teacher, tokenizer
+    revision: str = "main"
+    cache_dir: str | None = None
+
+    @property
+    def is_local(self) -> bool:
+        """Whether transformers reads it from the disk: a folder goes before a Hub id of the same name."""
+        return Path(self.name).is_dir()
+
+    def refused(self, reason: str, fault: type[CommandError] = InputError) -> CommandError:
+        """An error whose message begins with the model's name."""
+        return fault(f"{self.what} {self.name}: {reason}")
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """Inside, transformers or the Hub's client reads the model; what they raise becomes one line.
+
+        Raises:
+            InputError: nothing there, damaged, or not what the library expects.
+            HubError: the Hub refused or could not be reached.
+        """
+        try:
+            yield
+        except READ_ERRORS as error:
+            raise self.explained(error) from error
+
+    def explained(self, error: BaseException) -> CommandError:
+        """The line for `error`, which may have been raised on account of another one."""
+        causes = [error]
+        while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None and cause not in causes:
+            causes.append(cause)
+
+        def first(kind: type[BaseException]) -> BaseException | None:
+            return next((cause for cause in causes if isinstance(cause, kind)), None)
+
+        if self.is_local:
+            if first(pickle.UnpicklingError):
+                return self.refused("its weights are a pickle that holds more than tensors; such files are not loaded")
+            return self.refused(f"cannot be read: {_in_short(error)}")
+        log_in = "log in with `hf auth login`"
+        offline = self.refused("no such folder here, and not in the Hub's cache (HF_HUB_OFFLINE is set)")
+        unreachable = self.refused("no such folder here, and the Hub cannot be reached", HubError)
+        known = {
+            errors.HFValidationError: self.refused("there is no such folder, and it is not a name on the Hub"),
+            errors.GatedRepoError: self.refused(
+                f"access is gated; ask for it at https://huggingface.co/{self.name}, then {log_in}", HubError
+            ),
+            errors.RevisionNotFoundError: self.refused("the Hub has no such revision of it"),
+            errors.RepositoryNotFoundError: self.refused(
+                f"neither a folder here nor a model on the Hub that you may read; if it is private, {log_in}", HubError
+            ),
+            errors.LocalEntryNotFoundError: offline if constants.HF_HUB_OFFLINE else unreachable,
+        }
+        for kind, explanation in known.items():
+            if first(kind):
+                return explanation
+        if refusal := first(errors.HfHubHTTPError):
+            return self.refused(f"the Hub refused: {_in_short(refusal)}", HubError)
+        return self.refused(f"cannot be read: {_in_short(error)}")
+
+
+def _in_short(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__
