@@ -10,13 +10,6 @@ from tests.support.glue_files import COLUMNS_ON_THE_HUB, ONE_SET_EACH, glue_args
 MNLI = TASKS["mnli"]
 
 
-@pytest.fixture
-def local_hub(tmp_path, monkeypatch):
-    """load_dataset takes a folder of that name, below the working directory, for the data set."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path / "nyu-mll" / "glue"
-
-
 @pytest.mark.parametrize("name", ONE_SET_EACH)
 def test_the_hub_s_columns_give_the_same_splits(local_hub, tmp_path, name):
     write_hub(local_hub, name)
