@@ -15,7 +15,7 @@ from pathlib import Path
 
 from distilbart_mnli.command_line import OneLineParser
 from distilbart_mnli.data.download import download, select_tasks
-from distilbart_mnli.data.splits import TASKS
+from distilbart_mnli.data.tasks import TASKS
 from distilbart_mnli.errors import run_command
 
 

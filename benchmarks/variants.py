@@ -21,16 +21,9 @@ from transformers import BartConfig, PreTrainedTokenizerFast
 from transformers.modeling_outputs import BaseModelOutput
 
 from benchmarks import arithmetic, references
-from distilbart_mnli.data.batches import (
-    Collator,
-    Padding,
-    TokenizedSplit,
-    digest_of,
-    epoch_order,
-    micro_batches,
-    prefetch,
-)
+from distilbart_mnli.data.batches import Collator, Padding, epoch_order, micro_batches, prefetch
 from distilbart_mnli.data.tasks import TASKS
+from distilbart_mnli.data.tokens import TokenizedSplit, digest_of
 from distilbart_mnli.model import encoder_cache_build
 from distilbart_mnli.model.bart import ShortCutBart, freeze
 from distilbart_mnli.model.encoder_cache import FrozenEncoder

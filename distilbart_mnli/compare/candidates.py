@@ -26,17 +26,10 @@ import torch
 from tqdm import tqdm
 
 from distilbart_mnli.compare.zero_shot import ZeroShotData, label_scores, tokenize_pairs, zero_shot_figures
-from distilbart_mnli.data.batches import (
-    Collator,
-    MicroBatch,
-    Padding,
-    TokenizedSplit,
-    prefetch,
-    tokenize,
-    tokenizer_digest,
-)
+from distilbart_mnli.data.batches import Collator, MicroBatch, Padding, prefetch
 from distilbart_mnli.data.splits import Split
 from distilbart_mnli.data.tasks import Task, set_kind
+from distilbart_mnli.data.tokens import TokenizedSplit, tokenize, tokenizer_digest
 from distilbart_mnli.errors import CommandError
 from distilbart_mnli.model.bart import ShortCutBart, count_parameters
 from distilbart_mnli.model.encoder_cache import encoder_digest

@@ -20,9 +20,9 @@ import numpy as np
 from sklearn.metrics import accuracy_score, f1_score
 from transformers import BartConfig, PreTrainedTokenizerBase
 
-from distilbart_mnli.data.batches import TokenizedSplit, digest_of
 from distilbart_mnli.data.labels import entailment_id
 from distilbart_mnli.data.tables import read_columns
+from distilbart_mnli.data.tokens import TokenizedSplit, digest_of
 from distilbart_mnli.errors import InputError
 
 DEFAULT_TEMPLATE = "This example is {}."  # the pipeline's own

@@ -18,7 +18,8 @@ import datasets
 import numpy as np
 from tqdm import tqdm
 
-from distilbart_mnli.data.splits import TASKS, Source, Task, find_task, hub_split
+from distilbart_mnli.data.splits import HUB_DATASET, find_task, hub_split
+from distilbart_mnli.data.tasks import TASKS, Source, Task
 from distilbart_mnli.errors import InputError, RunError
 from distilbart_mnli.files import whole_file
 
@@ -105,7 +106,7 @@ def _rows_there(path: Path, source: Source) -> int | None:
 def _download_one(task: Task, source: Source, path: Path, cache_dir: str | None) -> Written:
     assert source.hub is not None
     data = hub_split(*source.hub, cache_dir)
-    where = f"nyu-mll/glue ({', '.join(source.hub)})"
+    where = f"{HUB_DATASET} ({', '.join(source.hub)})"
     if len(data) != source.rows:
         raise RunError(f"{where}: has {len(data):,} rows, expected {source.rows:,}; {path} was not written")
     breaks = 0
@@ -130,23 +131,20 @@ def _columns(
     breaks = 0
     columns: list[list[str]] = []
     for column in source.columns:
-        role = next((names for names in (task.sentence1, task.sentence2, task.label) if column in names), None)
-        if role is None:
+        names = next((names for names in task.columns.values() if column in names), None)
+        if names is None:
             numbers = map(str, range(start, start + count)) if column in _ROW_NUMBERS else [""] * count
             columns.append(list(numbers))
             continue
-        name = next((name for name in role if name in chunk), None)
+        name = next((name for name in names if name in chunk), None)
         if name is None:
-            raise RunError(f"{where}: no column {' or '.join(role)}; found {', '.join(chunk)}")
-        if role is task.label:
+            raise RunError(f"{where}: no column {' or '.join(names)}; found {', '.join(chunk)}")
+        if names is task.label:
             columns.append(_labels(task, data.features[name], chunk[name], where))
             continue
-        texts = []
-        for text in chunk[name]:
-            text, found = _BREAKS.subn(" ", text)
-            texts.append(text)
-            breaks += found
-        columns.append(texts)
+        found = [_BREAKS.subn(" ", text) for text in chunk[name]]
+        columns.append([text for text, _ in found])
+        breaks += sum(number for _, number in found)
     return columns, breaks
 
 

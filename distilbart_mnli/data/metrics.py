@@ -1,7 +1,7 @@
-"""GLUE's metrics as `evaluate.Metric` classes that are part of the project: nothing is downloaded to compute them.
+"""GLUE's metrics as one `evaluate.Metric` that is part of the project: nothing is downloaded to compute them.
 
-    Accuracy().compute(predictions=[0, 1], references=[0, 0])       # {"accuracy": 0.5}
-    compute_metrics(task, predictions, references)                  # every metric of a task, in one dict
+    Metric("accuracy").compute(predictions=[0, 1], references=[0, 0])       # {"accuracy": 0.5}
+    compute_metrics(task, predictions, references)                          # every metric of a task, in one dict
 
 `evaluate.load("glue", "mnli")` fetches code from the Hub and fails without a network; the definitions here are those
 of GLUE (Wang et al. 2019), computed by scikit-learn and scipy. Values are fractions, not percents.
@@ -12,7 +12,8 @@ predicted or true positive is 0.0. Predictions that are not finite are no corner
 """
 
 import tempfile
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Callable
+from functools import partial
 
 import datasets
 import evaluate
@@ -20,67 +21,11 @@ import numpy as np
 from scipy import stats
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
+from distilbart_mnli.data.tasks import Task
 from distilbart_mnli.errors import RunError
 
-if TYPE_CHECKING:
-    from distilbart_mnli.data.splits import Task
 
-
-class _Metric(evaluate.Metric):
-    """`description` and the type of one value are all that the classes below differ in, beside the computation."""
-
-    description: ClassVar[str]
-    value_type: ClassVar[str] = "int64"
-
-    def _info(self) -> evaluate.MetricInfo:
-        value = datasets.Value(self.value_type)
-        return evaluate.MetricInfo(
-            description=self.description,
-            citation="Wang et al. 2019, GLUE: A Multi-Task Benchmark and Analysis Platform for NLU",
-            inputs_description="predictions and references: one value an example",
-            # No format: "numpy" would hand out float32, and a correlation wants all digits.
-            features=datasets.Features({"predictions": value, "references": value}),
-        )
-
-
-class Accuracy(_Metric):
-    description = "Share of the examples whose prediction is the reference: {'accuracy': 0..1}."
-
-    def _compute(self, predictions, references):
-        return {"accuracy": float(accuracy_score(references, predictions))}
-
-
-class F1(_Metric):
-    description = "F1 of class 1 (equivalent, duplicate): {'f1': 0..1}."
-
-    def _compute(self, predictions, references):
-        return {"f1": float(f1_score(references, predictions, pos_label=1, zero_division=0.0))}
-
-
-class MatthewsCorrelation(_Metric):
-    description = "Matthews correlation of the classes: {'matthews_correlation': -1..1}, 0 for a constant."
-
-    def _compute(self, predictions, references):
-        return {"matthews_correlation": float(matthews_corrcoef(references, predictions))}
-
-
-class PearsonCorrelation(_Metric):
-    description = "Pearson correlation of the scores: {'pearson': -1..1}, 0 for a constant."
-    value_type = "float64"
-
-    def _compute(self, predictions, references):
-        return {"pearson": _correlation(stats.pearsonr, predictions, references)}
-
-
-class SpearmanCorrelation(_Metric):
-    description = "Spearman rank correlation of the scores: {'spearmanr': -1..1}, 0 for a constant."
-    value_type = "float64"
-
-    def _compute(self, predictions, references):
-        return {"spearmanr": _correlation(stats.spearmanr, predictions, references)}
-
-
-def _correlation(function, predictions: np.ndarray, references: np.ndarray) -> float:
+def _correlation(function: Callable, references: np.ndarray, predictions: np.ndarray) -> float:
     if len(predictions) < 2 or np.ptp(predictions) == 0 or np.ptp(references) == 0:
         return 0.0
     value = float(function(predictions, references)[0])
@@ -88,17 +33,34 @@ def _correlation(function, predictions: np.ndarray, references: np.ndarray) -> f
     return value if np.isfinite(value) else 0.0
 
 
-METRICS: dict[str, type[_Metric]] = {
-    "accuracy": Accuracy,
-    "f1": F1,
-    "matthews_correlation": MatthewsCorrelation,
-    "pearson": PearsonCorrelation,
-    "spearmanr": SpearmanCorrelation,
+METRICS: dict[str, Callable] = {
+    "accuracy": accuracy_score,
+    "f1": partial(f1_score, pos_label=1, zero_division=0.0),  # class 1: equivalent, duplicate
+    "matthews_correlation": matthews_corrcoef,
+    "pearson": partial(_correlation, stats.pearsonr),
+    "spearmanr": partial(_correlation, stats.spearmanr),
 }
-"""Key of the result -> class. `Task.metrics` holds the keys."""
+"""Key of the result -> function of (references, predictions). `Task.metrics` holds the keys."""
 
 
-def compute_metrics(task: "Task", predictions: np.ndarray, references: np.ndarray) -> dict[str, float]:
+class Metric(evaluate.Metric):
+    """The metric of METRICS that `config_name`, its first argument, names."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        value = datasets.Value("float64" if self.config_name in ("pearson", "spearmanr") else "int64")
+        return evaluate.MetricInfo(
+            description=f"GLUE's {self.config_name}: a fraction, 0 for the correlation of a constant",
+            citation="Wang et al. 2019, GLUE: A Multi-Task Benchmark and Analysis Platform for NLU",
+            inputs_description="predictions and references: one value an example",
+            # No format: "numpy" would hand out float32, and a correlation wants all digits.
+            features=datasets.Features({"predictions": value, "references": value}),
+        )
+
+    def _compute(self, predictions, references) -> dict[str, float]:
+        return {self.config_name: float(METRICS[self.config_name](references, predictions))}
+
+
+def compute_metrics(task: Task, predictions: np.ndarray, references: np.ndarray) -> dict[str, float]:
     """Every metric of the task.
 
     Args:
@@ -120,6 +82,6 @@ def compute_metrics(task: "Task", predictions: np.ndarray, references: np.ndarra
     # In memory: no process waits for another one's file. evaluate makes a folder even so; it goes with the `with`.
     with tempfile.TemporaryDirectory(prefix="metrics-") as folder:
         for name in task.metrics:
-            metric = METRICS[name](keep_in_memory=True, cache_dir=folder)
+            metric = Metric(name, keep_in_memory=True, cache_dir=folder)
             results.update(metric.compute(predictions=predictions, references=references))
     return results

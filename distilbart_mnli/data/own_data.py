@@ -24,21 +24,18 @@ def own_task(args: Arguments) -> Task:
     Raises:
         InputError: a file is missing, cannot be read, or lacks a column; its labels are no classes.
     """
-    files = {"train": args.train_file, "validation": args.validation_file, "test": args.test_file}
+    given = {"train": args.train_file, "validation": args.validation_file, "test": args.test_file}
+    files = {name: file for name, file in given.items() if file}
     for file in files.values():
-        if file and not exists(Path(file)):
+        if not exists(Path(file)):
             raise InputError(f"{file}: no such file")
-    sources = {
-        name: Source(name=name, files=(file,), submission="predictions" * (name == "test"))
-        for name, file in files.items()
-        if file
-    }
-    sentence2: tuple[str, ...] = ("sentence2", "hypothesis")
-    if args.sentence2_key:
-        sentence2 = (args.sentence2_key,)
-    else:  # The first file decides for all, so that no file loses its second text unnoticed.
-        found = column_names(Path(next(file for file in files.values() if file)))
-        sentence2 = tuple(name for name in sentence2 if name in found)[:1]
+    if args.sentence1_key and args.sentence1_key == args.sentence2_key:
+        raise InputError(f"sentence1_key and sentence2_key are both {args.sentence1_key}; leave out sentence2_key")
+    sentence2: tuple[str, ...] = (args.sentence2_key,) if args.sentence2_key else ()
+    if not sentence2:  # The first file decides for all, so that no file loses its second text unnoticed.
+        found = column_names(Path(next(iter(files.values()))))
+        sentence2 = tuple(name for name in ("sentence2", "hypothesis") if name in found)[:1]
+    sources = {name: Source(name=name, files=(file,)) for name, file in files.items()}
     task = Task(
         name="custom",
         label_names=(),
@@ -46,19 +43,15 @@ def own_task(args: Arguments) -> Task:
         sentence2=sentence2,
         label=(args.label_key or "label",),
         train=sources.get("train"),
-        evaluation=tuple(sources[name] for name in ("validation",) if name in sources),
-        test=tuple(sources[name] for name in ("test",) if name in sources),
+        evaluation=(sources["validation"],) if "validation" in sources else (),
+        test=(dataclasses.replace(sources["test"], submission="predictions"),) if "test" in sources else (),
         own_data=True,
     )
-    if args.sentence1_key and args.sentence1_key == args.sentence2_key:
-        raise InputError(f"sentence1_key and sentence2_key are both {args.sentence1_key}; leave out sentence2_key")
     labels: set[str] = set()
-    for source in (task.train, *task.evaluation):
-        if source is not None:
-            path = Path(source.files[0])
-            columns = read_columns(path, {"label": task.label}, skip_bad_rows=args.skip_bad_rows)
-            labels.update(columns.values["label"])
-            _check_classes(path, columns)
+    for file in (file for name, file in files.items() if name != "test"):
+        columns = read_columns(Path(file), {"label": task.label}, skip_bad_rows=args.skip_bad_rows)
+        _check_classes(file, columns)
+        labels.update(columns.values["label"])
     if args.do_train and len(labels) < 2:
         raise InputError(f"{args.train_file}: only one label, {listed(list(labels))}; nothing to learn")
     numbers = all(re.fullmatch(r"-?[0-9]{1,18}", label) for label in labels)
@@ -80,7 +73,7 @@ def _model_labels(args: Arguments) -> dict[int, str] | None:
         return None  # whoever loads the model says what is wrong with it
 
 
-def _check_classes(path: Path, columns: Columns) -> None:
+def _check_classes(path: str, columns: Columns) -> None:
     """Refuse what cannot be the name of a class: no text at all, or a score."""
     for line, word in zip(columns.lines, columns.values["label"], strict=True):
         if not word.strip() or re.fullmatch(r"[-+]?[0-9]*\.[0-9]+([eE][-+]?[0-9]+)?", word.strip()):

@@ -20,7 +20,6 @@ diagnostic set AX where its file is found. AX itself has no training set; it can
 which holds its labels, is in data_dir.
 """
 
-import difflib
 import math
 import re
 import shlex
@@ -30,28 +29,13 @@ from pathlib import Path
 import datasets
 import numpy as np
 
-from distilbart_mnli.data.labels import adopt_model_labels, folded, listed, match_labels
+from distilbart_mnli.command_line import did_you_mean
+from distilbart_mnli.data.labels import folded, listed
 from distilbart_mnli.data.own_data import own_task
-from distilbart_mnli.data.tables import Columns, exists, read_columns
+from distilbart_mnli.data.tables import Columns, exists, find_columns, read_columns
 from distilbart_mnli.data.tasks import TASKS, Source, Task
 from distilbart_mnli.errors import HubError, InputError
 from distilbart_mnli.options.fields import Arguments
-
-__all__ = [
-    "HUB_DATASET",
-    "TASKS",
-    "Source",
-    "Split",
-    "Task",
-    "adopt_model_labels",
-    "find_task",
-    "get_task",
-    "hub_split",
-    "load_evaluation",
-    "load_test",
-    "load_train",
-    "match_labels",
-]
 
 HUB_DATASET = "nyu-mll/glue"
 
@@ -100,17 +84,16 @@ def find_task(name: str, option: str) -> Task:
     Raises:
         InputError: there is none; names `option` and the nearest task.
     """
-    known = {_plain(name): task for task in TASKS.values() for name in (task.name, *task.aliases)}
-    task = known.get(_plain(name))
-    if task is None:
-        near = difflib.get_close_matches(_plain(name), known, n=1)
-        hint = f"; did you mean {known[near[0]].name}?" if near else ""
-        raise InputError(f"{option}: unknown task {name}; known: {', '.join(TASKS)}{hint}")
-    return task
 
+    def plain(spelling: str) -> str:
+        return re.sub("[^a-z0-9]", "", spelling.lower())
 
-def _plain(name: str) -> str:
-    return re.sub("[^a-z0-9]", "", name.lower())
+    known = {spelling: task for task in TASKS.values() for spelling in (task.name, *task.aliases)}
+    for spelling, task in known.items():
+        if plain(spelling) == plain(name):
+            return task
+    hint = did_you_mean(name.lower(), known)
+    raise InputError(f"{option}: unknown task {name}; known: {', '.join(TASKS)}{hint}")
 
 
 def load_train(args: Arguments, task: Task) -> Split:
@@ -142,10 +125,8 @@ def load_test(args: Arguments, task: Task) -> list[Split]:
     Raises:
         InputError, HubError: as load_train.
     """
-    sources = [
-        source for source in task.test if not source.if_present or not args.data_dir or _find(args, task, source)
-    ]
-    return [_load(args, task, source, args.max_predict_samples, needs_labels=False) for source in sources]
+    found = [source for source in task.test if not (source.if_present and args.data_dir) or _find(args, task, source)]
+    return [_load(args, task, source, args.max_predict_samples, needs_labels=False) for source in found]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -176,20 +157,18 @@ def _load_file(args: Arguments, task: Task, source: Source, limit: int | None, n
     path = _find(args, task, source)
     if path is None:
         raise _missing_file(args, task, source)
-    wanted = {"sentence1": task.sentence1, "sentence2": task.sentence2, "label": task.label}
     columns = read_columns(
         path,
-        {role: names for role, names in wanted.items() if names},
+        task.columns,
         optional=() if needs_labels else ("label",),
         header=None if source.has_header else source.columns,
         limit=limit,
         skip_bad_rows=args.skip_bad_rows,
     )
-    texts = columns.values
     return Split(
         name=source.name,
-        sentence1=texts["sentence1"],
-        sentence2=texts.get("sentence2"),
+        sentence1=columns.values["sentence1"],
+        sentence2=columns.values.get("sentence2"),
         labels=_file_labels(path, task, columns, needs_labels),
         source=str(path),
         index=columns.index,
@@ -204,28 +183,25 @@ def _file_labels(path: Path, task: Task, columns: Columns, needs_labels: bool) -
     if task.label_range is not None:
         return _scores(path, task.label_range, words, columns.lines)
     ids = {word: number for number, word in enumerate(task.written_labels)}
-    try:
-        return np.array([ids[word] for word in words], dtype=np.int64)
-    except KeyError:
-        row = next(row for row, word in enumerate(words) if word not in ids)
-        raise InputError(
-            f"{path}, line {columns.lines[row]}: unknown label {words[row][:60]!r} in {columns.names['label']}; "
-            f"expected one of {listed(task.written_labels)}"
-        ) from None
+    for line, word in zip(columns.lines, words, strict=True):
+        if word not in ids:
+            raise InputError(
+                f"{path}, line {line}: unknown label {word[:60]!r} in {columns.names['label']}; "
+                f"expected one of {listed(task.written_labels)}"
+            )
+    return np.array([ids[word] for word in words], dtype=np.int64)
 
 
 def _scores(path: Path, label_range: tuple[float, float], words: list[str], lines: list[int]) -> np.ndarray:
     low, high = label_range
     scores = np.empty(len(words), dtype=np.float32)
-    for row, word in enumerate(words):
+    for row, (line, word) in enumerate(zip(lines, words, strict=True)):
         try:
             score = float(word)
         except ValueError:
             score = math.nan
         if not low <= score <= high:
-            raise InputError(
-                f"{path}, line {lines[row]}: expected a score from {low:g} to {high:g}, found {word[:60]!r}"
-            )
+            raise InputError(f"{path}, line {line}: expected a score from {low:g} to {high:g}, found {word[:60]!r}")
         scores[row] = score
     return scores
 
@@ -270,22 +246,15 @@ def _load_hub(args: Arguments, task: Task, source: Source, limit: int | None, ne
     config, split = source.hub
     data = hub_split(config, split, args.cache_dir)
     where = f"{HUB_DATASET} ({config}, {split})"
-    names = {
-        role: next((name for name in choices if name in data.column_names), None)
-        for role, choices in (("sentence1", task.sentence1), ("sentence2", task.sentence2), ("label", task.label))
-        if choices
-    }
-    for role, name in names.items():
-        if name is None and (needs_labels or role != "label"):
-            raise InputError(f"{where}: no column for {role}; found {', '.join(data.column_names)}")
+    names = find_columns(where, task.columns, data.column_names, optional=() if needs_labels else ("label",))
     rows = data[:limit]
     if not len(data):
         raise InputError(f"{where}: no rows")
-    label = names["label"]
+    label = names.get("label")
     return Split(
         name=source.name,
         sentence1=rows[names["sentence1"]],
-        sentence2=rows[names["sentence2"]] if names.get("sentence2") else None,
+        sentence2=rows[names["sentence2"]] if "sentence2" in names else None,
         labels=_hub_labels(where, task, data.features[label], rows[label], needs_labels) if label else None,
         source=where,
         submission=source.submission,

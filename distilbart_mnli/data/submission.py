@@ -12,14 +12,15 @@ file is sound, a test set not predicted in full or a file missing, is said in on
 sample_submission.zip has placeholders for tasks one has no model for.
 """
 
-import argparse
 import sys
 import zipfile
 from pathlib import Path
 
 import numpy as np
 
-from distilbart_mnli.data.splits import TASKS, Source, Split, Task
+from distilbart_mnli.command_line import OneLineParser
+from distilbart_mnli.data.splits import Split
+from distilbart_mnli.data.tasks import TASKS, Source, Task
 from distilbart_mnli.errors import InputError, RunError, run_command
 from distilbart_mnli.files import whole_file
 
@@ -133,14 +134,9 @@ def _is_prediction(task: Task, word: str) -> bool:
         return False
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str):
-        raise InputError(f"command line: {message}; see python -m distilbart_mnli.data.submission --help")
-
-
 def main() -> None:
     """The command: see the module's docstring."""
-    parser = _Parser("python -m distilbart_mnli.data.submission", description="Zip GLUE submission files.")
+    parser = OneLineParser("python -m distilbart_mnli.data.submission", __doc__)
     parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="output_dir of a run with do_predict")
     parser.add_argument("--output", type=Path, help="the archive (default: submission.zip in the first folder)")
     args = parser.parse_args()

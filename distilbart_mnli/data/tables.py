@@ -3,22 +3,23 @@
     columns = read_columns(Path("train.tsv"), {"sentence1": ("sentence1",), "label": ("gold_label", "label")})
     columns.values["sentence1"]     # one text a row
 
-The reader follows GLUE's files, not the csv module: a TSV line ends at a line feed and nowhere else (a carriage
-return, U+2028 or U+0085 inside a text is text), its fields end at tabs, and a quote is a character like any other. CSV
-has quotes as RFC 4180 writes them. JSON lines holds one object a line. In all of them a byte-order mark, CRLF, a
-missing last line feed and blank lines are no fault.
+A TSV line ends at a line feed and nowhere else (a carriage return, U+2028 or U+0085 inside a text is text), its fields
+end at tabs, and a quote is a character like any other. CSV has quotes as RFC 4180 writes them. JSON lines holds one
+object a line. In all of them a byte-order mark, CRLF, a missing last line feed and blank lines are no fault.
 
 A row must have as many fields as the header. One too few or one too many means that a tab or a line feed stood inside
 a text, and nothing says which field moved: MNLI's `label1`, left of `gold_label`, would then pass for the label, with
 the wrong second sentence. Such a row is refused, or with `skip_bad_rows` dropped and counted. Only empty fields beyond
 the header's (trailing tabs) are let pass.
+
+Not pandas: its C reader fills a short row with empty texts, its readers say no line number for a short row, a byte
+that is not UTF-8 or a quote that is not closed, and its JSON turns 1 into 1.0 where another row has no number.
 """
 
 import csv
-import io
 import json
 import logging
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,9 +28,6 @@ import numpy as np
 from distilbart_mnli.errors import InputError
 
 logger = logging.getLogger(__name__)
-
-_BOM = b"\xef\xbb\xbf"
-Row = tuple[int, Sequence[str | None]]
 
 
 @dataclass
@@ -69,47 +67,31 @@ def read_columns(
         InputError: the file cannot be read, is not UTF-8, has no row, lacks a column or has it twice, or a row has too
             few or too many fields; with file, line and what was expected.
     """
-    rows = _reader(path)(path)
+    rows = _rows(path)
     if header is None:
-        first = next(rows, None)
-        if first is None:
-            raise InputError(f"{path}: empty; expected a header line and rows")
-        header = [(name or "").strip() for name in first[1]]
-    names = _find_columns(path, wanted, optional, header)
-    picks: list[tuple[list[str], int]] = []
-    values: dict[str, list[str]] = {}
-    for role, name in names.items():
-        values[role] = []
-        picks.append((values[role], header.index(name)))
+        header = column_names(path)
+        next(rows)
+    names = find_columns(str(path), wanted, header, optional)
+    places = {role: header.index(name) for role, name in names.items()}
+    values: dict[str, list[str]] = {role: [] for role in places}
     lines: list[int] = []
     index: list[int] = []
     bad: list[str] = []
-    width = len(header)
     for position, (line, fields) in enumerate(rows):
-        if limit is not None and len(lines) >= limit:
+        if len(lines) == limit:
             break
-        fault = None
-        if len(fields) < width:
-            fault = f"{len(fields)} fields, expected {width}"
-        elif len(fields) > width and any(fields[width:]):
-            fault = f"{len(fields)} fields, expected {width}: a tab or comma too many inside a text?"
-        else:
-            for name in names.values():
-                if fields[header.index(name)] is None:
-                    fault = f"no text in {name}"
-        if fault is not None:
+        if fault := _fault(fields, header, places.values()):
             if not skip_bad_rows:
                 raise InputError(f"{path}, line {line}: {fault}; correct the row, or give --skip_bad_rows true")
             bad.append(f"line {line}")
             continue
-        for column, place in picks:
-            column.append(fields[place])
+        for role, place in places.items():
+            values[role].append(fields[place])
         lines.append(line)
         index.append(position)
     if bad:
-        logger.warning(
-            "%s: dropped %d bad rows (%s%s)", path, len(bad), ", ".join(bad[:3]), ", ..." if bad[3:] else ""
-        )
+        shown = ", ".join(bad[:3]) + ", ..." * (len(bad) > 3)
+        logger.warning("%s: dropped %d bad rows (%s)", path, len(bad), shown)
     if not lines:
         raise InputError(f"{path}: no rows" + (f" left, {len(bad)} bad ones dropped" if bad else " after the header"))
     return Columns(values, names, lines, np.array(index, dtype=np.int64))
@@ -121,10 +103,30 @@ def column_names(path: Path) -> list[str]:
     Raises:
         InputError: the file is empty or cannot be read.
     """
-    first = next(_reader(path)(path), None)
-    if first is None:
-        raise InputError(f"{path}: empty; expected a header line and rows")
-    return [(name or "").strip() for name in first[1]]
+    for _, fields in _rows(path):
+        return [name.strip() for name in fields]
+    raise InputError(f"{path}: empty; expected a header line and rows")
+
+
+def find_columns(
+    where: str, wanted: Mapping[str, Sequence[str]], header: Sequence[str], optional: Collection[str] = ()
+) -> dict[str, str]:
+    """role -> the name of its column, the first of `wanted`'s that the header has; arguments as for read_columns.
+
+    Raises:
+        InputError: there is none, or it stands twice; names `where` and what was found.
+    """
+    names: dict[str, str] = {}
+    for role, choices in wanted.items():
+        name = next((choice for choice in choices if choice in header), None)
+        if name is not None and header.count(name) > 1:
+            raise InputError(f"{where}: the column {name} stands twice in the header; keep one of them")
+        if name is not None:
+            names[role] = name
+        elif role not in optional:
+            found = ", ".join(name or "(no name)" for name in header[:30]) + ", ..." * (len(header) > 30)
+            raise InputError(f"{where}: no column {' or '.join(choices)} (for {role}); found {found}")
+    return names
 
 
 def exists(path: Path) -> bool:
@@ -135,78 +137,61 @@ def exists(path: Path) -> bool:
         return True
 
 
-def _find_columns(path, wanted, optional, header) -> dict[str, str]:
-    names: dict[str, str] = {}
-    for role, choices in wanted.items():
-        name = next((choice for choice in choices if choice in header), None)
-        if name is None:
-            if role in optional:
-                continue
-            found = ", ".join(name or "(no name)" for name in header[:30])
-            raise InputError(
-                f"{path}: no column {' or '.join(choices)} (for {role}); found {found}{', ...' if header[30:] else ''}"
-            )
-        if list(header).count(name) > 1:
-            raise InputError(f"{path}: the column {name} stands twice in the header; keep one of them")
-        names[role] = name
-    return names
-
-
 # ---------------------------------------------------------------------------------------------------------------------
-# One iterator of (line number, fields) a format; the header or the JSON keys come first
+# Rows: line number, from 1, and fields. The header or the JSON keys come first; None is a JSON value that is no text
 
 
-def _reader(path: Path):
-    readers = {".tsv": _tsv_rows, ".txt": _tsv_rows, ".csv": _csv_rows}
-    readers.update(dict.fromkeys((".jsonl", ".ndjson", ".json"), _json_rows))
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
-        raise InputError(f"{path}: unknown kind of file; expected {', '.join(readers)}")
-    return reader
+Row = tuple[int, list]
 
 
-def _decoded_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines of a file that are not blank. A binary file's lines end at line feeds only, as GLUE's do."""
+def _rows(path: Path) -> Iterator[Row]:
+    read = _READERS.get(path.suffix.lower())
+    if read is None:
+        raise InputError(f"{path}: unknown kind of file; expected {', '.join(_READERS)}")
+    return read(path)
+
+
+def _fault(fields: list, header: Sequence[str], places: Iterable[int]) -> str:
+    """What is wrong with a row; "" if nothing is."""
+    width = len(header)
+    if len(fields) < width:
+        return f"{len(fields)} fields, expected {width}"
+    if len(fields) > width and any(fields[width:]):
+        return f"{len(fields)} fields, expected {width}: a tab or comma too many inside a text?"
+    for place in places:
+        if fields[place] is None:
+            return f"no text in {header[place]}"
+    return ""
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """The lines of a file with their line feeds; a binary file's lines end there only, as GLUE's do."""
     try:
         with path.open("rb") as file:
             for number, raw in enumerate(file, start=1):
-                mark = len(_BOM) if number == 1 and raw.startswith(_BOM) else 0
-                raw = raw[mark:].removesuffix(b"\n").removesuffix(b"\r")
-                if not raw:
-                    continue
                 try:
-                    text = raw.decode("utf-8")
+                    yield raw.decode("utf-8-sig" if number == 1 else "utf-8")
                 except UnicodeDecodeError as error:
-                    raise _not_utf8(path, number, mark + error.start, raw[error.start]) from None
-                yield number, text
+                    byte = f"byte {error.start + 1} of the line (0x{error.object[error.start]:02x})"
+                    raise InputError(f"{path}, line {number}: {byte} is not UTF-8; save it as UTF-8") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
 
 
-def _not_utf8(path: Path, line: int, place: int, byte: int) -> InputError:
-    return InputError(
-        f"{path}, line {line}: byte {place + 1} of the line (0x{byte:02x}) is not UTF-8; save it as UTF-8"
-    )
+def _filled_lines(path: Path) -> Iterator[tuple[int, str]]:
+    for number, line in enumerate(_lines(path), start=1):
+        if text := line.removesuffix("\n").removesuffix("\r"):
+            yield number, text
 
 
 def _tsv_rows(path: Path) -> Iterator[Row]:
-    for number, text in _decoded_lines(path):
-        yield number, text.split("\t")
+    for number, line in _filled_lines(path):
+        yield number, line.split("\t")
 
 
 def _csv_rows(path: Path) -> Iterator[Row]:
-    try:
-        data = path.read_bytes().removeprefix(_BOM)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        start = data.rfind(b"\n", 0, error.start) + 1
-        line = data.count(b"\n", 0, error.start) + 1
-        raise _not_utf8(path, line, error.start - start, data[error.start]) from None
     # strict: a quote that is never closed would otherwise swallow the rest of the file into one text.
-    reader = csv.reader(io.StringIO(text, newline="\n"), strict=True)
+    reader = csv.reader(_lines(path), strict=True)
     line = 1
     try:
         for fields in reader:
@@ -219,30 +204,28 @@ def _csv_rows(path: Path) -> Iterator[Row]:
 
 def _json_rows(path: Path) -> Iterator[Row]:
     keys: list[str] | None = None
-    for number, line in _decoded_lines(path):
+    for number, line in _filled_lines(path):
+        # ValueError is also a number of too many digits, RecursionError too deep a nesting.
         try:
             record = json.loads(line)
-        except (ValueError, RecursionError) as error:  # also a number of too many digits, and nesting too deep
-            raise InputError(f"{path}, line {number}: not JSON: {error}; expected one object a line") from None
-        if not isinstance(record, dict):
-            raise InputError(f"{path}, line {number}: expected one JSON object a line, found {type(record).__name__}")
+            if not isinstance(record, dict):
+                raise ValueError(f"found {type(record).__name__}")
+            texts = [_json_text(record.get(key)) for key in keys or record]
+            "".join(filter(None, texts)).encode()  # half of a surrogate pair is not text
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{path}, line {number}: not a JSON object: {error}; expected one a line") from None
         if keys is None:
             keys = list(record)
             yield number, keys
-        yield number, [_json_text(path, number, record.get(key)) for key in keys]
+        yield number, texts
 
 
-def _json_text(path: Path, line: int, value: object) -> str | None:
+def _json_text(value: object) -> str | None:
     """Text of a JSON value; None where it has none (null, absent, a list, an object)."""
-    if isinstance(value, str):
-        if not value.isascii():
-            try:
-                value.encode("utf-8")
-            except UnicodeEncodeError:
-                raise InputError(
-                    f"{path}, line {line}: half of a surrogate pair is not text: {value[:40]!r}"
-                ) from None
-        return value
     if isinstance(value, bool):
         return str(value).lower()
-    return str(value) if isinstance(value, int | float) else None
+    return str(value) if isinstance(value, str | int | float) else None
+
+
+_READERS = {".tsv": _tsv_rows, ".txt": _tsv_rows, ".csv": _csv_rows}
+_READERS |= dict.fromkeys((".jsonl", ".ndjson", ".json"), _json_rows)

@@ -52,7 +52,7 @@ class Task:
     metrics: tuple[str, ...] = ("accuracy",)
     """Keys of metrics.METRICS: GLUE's official ones."""
     citation: str = "glue"
-    """Key of card_body.CITATIONS: the work that the data come from."""
+    """The work that the data come from, as model_card.md cites it: "mnli" or "glue"."""
     sentence1: tuple[str, ...] = ("sentence1",)
     """Names the first text's column has in the TSV files and on the Hub."""
     sentence2: tuple[str, ...] = ("sentence2",)
@@ -79,31 +79,41 @@ class Task:
         """The labels as TSV and submission files have them, by label id."""
         return self.file_labels or self.label_names
 
+    @property
+    def columns(self) -> dict[str, tuple[str, ...]]:
+        """Role -> the names of its column; no sentence2 for single texts."""
+        roles = {"sentence1": self.sentence1, "sentence2": self.sentence2, "label": self.label}
+        return {role: names for role, names in roles.items() if names}
+
+
+def _source(
+    config: str, split: str, rows: int, columns: tuple[str, ...], name: str = "", raw: str = "", **fields
+) -> Source:
+    """A split of the Hub: its file is called train.tsv, dev[_matched].tsv or test[_matched].tsv, or else `raw`."""
+    file = split.replace("validation", "dev") + ".tsv"
+    name = "train" if split == "train" else name or config
+    files = (file, raw) if raw else (file,)
+    return Source(name=name, files=files, columns=columns, hub=(config, split), rows=rows, **fields)
+
 
 def _task(
-    name: str,
     folder: str,
     rows: tuple[int, int, int],
     columns: tuple[str, ...],
     test_columns: tuple[str, ...],
     has_header: bool = True,
-    raw_train: str = "",
-    raw_test: str = "",
+    raw: tuple[str, str] = ("", ""),
     **fields,
 ) -> Task:
-    """A task with train.tsv, dev.tsv and test.tsv; rows and columns in that order, train and dev having the same."""
-
-    def source(split: str, file: str, raw: str, hub_split: str, count: int, **more) -> Source:
-        files = (file, raw) if raw else (file,)
-        return Source(name=split, files=files, hub=(name, hub_split), rows=count, **more)
-
-    labelled = {"columns": columns, "has_header": has_header}
+    """A task with train.tsv, dev.tsv and test.tsv; rows in that order, train and dev having the same columns."""
+    name = folder.replace("-", "").lower()
+    labelled: dict = {"columns": columns, "has_header": has_header}
     return Task(
         name=name,
         folder=folder,
-        train=source("train", "train.tsv", raw_train, "train", rows[0], **labelled),
-        evaluation=(source(name, "dev.tsv", raw_test, "validation", rows[1], **labelled),),
-        test=(source(name, "test.tsv", raw_test, "test", rows[2], columns=test_columns, submission=folder),),
+        train=_source(name, "train", rows[0], raw=raw[0], **labelled),
+        evaluation=(_source(name, "validation", rows[1], raw=raw[1], **labelled),),
+        test=(_source(name, "test", rows[2], test_columns, raw=raw[1], submission=folder),),
         **fields,
     )
 
@@ -121,21 +131,11 @@ _MNLI = (
 _MNLI_DEV = (*_MNLI, "label1", "label2", "label3", "label4", "label5", "gold_label")
 _AX_PHENOMENA = ("Lexical Semantics", "Predicate-Argument Structure", "Logic", "Knowledge", "Domain")
 _AX_FULL = (*_AX_PHENOMENA, "Premise", "Hypothesis", "Label")
+_SINGLE: dict = {"sentence1": ("sentence",), "sentence2": ()}
 _NLI_LABELS = ("entailment", "neutral", "contradiction")
 
-
-def _mnli_dev(name: str, kind: str, rows: int) -> Source:
-    hub = ("mnli", f"validation_{kind}")
-    return Source(name=name, files=(f"dev_{kind}.tsv",), columns=_MNLI_DEV, hub=hub, rows=rows)
-
-
-def _mnli_test(name: str, kind: str, rows: int, submission: str) -> Source:
-    hub = ("mnli", f"test_{kind}")
-    return Source(name=name, files=(f"test_{kind}.tsv",), columns=_MNLI, hub=hub, rows=rows, submission=submission)
-
-
-_MISMATCHED_DEV = _mnli_dev("mnli-mm", "mismatched", 9832)
-_MISMATCHED_TEST = _mnli_test("mnli-mm", "mismatched", 9847, "MNLI-mm")
+_MISMATCHED_DEV = _source("mnli", "validation_mismatched", 9832, _MNLI_DEV, "mnli-mm")
+_MISMATCHED_TEST = _source("mnli", "test_mismatched", 9847, _MNLI, "mnli-mm", submission="MNLI-mm")
 _DIAGNOSTIC = Source(
     name="ax",
     files=("diagnostic.tsv", "../AX/diagnostic.tsv", "../diagnostic/diagnostic.tsv"),
@@ -152,17 +152,11 @@ _MNLI_TASK = Task(
     sentence1=("sentence1", "premise"),
     sentence2=("sentence2", "hypothesis"),
     label=("gold_label", "label"),
-    train=Source(
-        name="train",
-        files=("train.tsv",),
-        columns=(*_MNLI, "label1", "gold_label"),
-        hub=("mnli", "train"),
-        rows=392702,
-    ),
-    evaluation=(_mnli_dev("mnli", "matched", 9815), _MISMATCHED_DEV),
+    train=_source("mnli", "train", 392702, (*_MNLI, "label1", "gold_label")),
+    evaluation=(_source("mnli", "validation_matched", 9815, _MNLI_DEV), _MISMATCHED_DEV),
     # GLUE wants its diagnostic set answered by the MNLI model.
     test=(
-        _mnli_test("mnli", "matched", 9796, "MNLI-m"),
+        _source("mnli", "test_matched", 9796, _MNLI, submission="MNLI-m"),
         _MISMATCHED_TEST,
         dataclasses.replace(_DIAGNOSTIC, if_present=True),
     ),
@@ -170,7 +164,6 @@ _MNLI_TASK = Task(
 
 _ALL = (
     _task(
-        "cola",
         "CoLA",
         rows=(8551, 1043, 1063),
         columns=("source", "label", "judgement", "sentence"),
@@ -178,12 +171,10 @@ _ALL = (
         test_columns=_ID_SENTENCE,
         label_names=("unacceptable", "acceptable"),
         file_labels=("0", "1"),
-        sentence1=("sentence",),
-        sentence2=(),
+        **_SINGLE,
         metrics=("matthews_correlation",),
     ),
     _task(
-        "sst2",
         "SST-2",
         rows=(67349, 872, 1821),
         columns=("sentence", "label"),
@@ -191,17 +182,14 @@ _ALL = (
         aliases=("sst",),
         label_names=("negative", "positive"),
         file_labels=("0", "1"),
-        sentence1=("sentence",),
-        sentence2=(),
+        **_SINGLE,
     ),
     _task(
-        "mrpc",
         "MRPC",
         rows=(3668, 408, 1725),
         columns=("Quality", *_MRPC),
         test_columns=("index", *_MRPC),
-        raw_train="msr_paraphrase_train.txt",
-        raw_test="msr_paraphrase_test.txt",
+        raw=("msr_paraphrase_train.txt", "msr_paraphrase_test.txt"),
         label_names=("not_equivalent", "equivalent"),
         file_labels=("0", "1"),
         sentence1=("#1 String", "sentence1"),
@@ -210,7 +198,6 @@ _ALL = (
         metrics=("f1", "accuracy"),
     ),
     _task(
-        "stsb",
         "STS-B",
         rows=(5749, 1500, 1379),
         columns=(*_STSB, "score"),
@@ -222,7 +209,6 @@ _ALL = (
         metrics=("pearson", "spearmanr"),
     ),
     _task(
-        "qqp",
         "QQP",
         rows=(363846, 40430, 390965),
         columns=("id", "qid1", "qid2", "question1", "question2", "is_duplicate"),
@@ -243,17 +229,15 @@ _ALL = (
         test=(_MISMATCHED_TEST,),
     ),
     _task(
-        "qnli",
         "QNLI",
         rows=(104743, 5463, 5463),
         columns=(*_ID_QUESTION, "label"),
         test_columns=_ID_QUESTION,
-        label_names=("entailment", "not_entailment"),
         sentence1=("question",),
         sentence2=("sentence",),
+        label_names=("entailment", "not_entailment"),
     ),
     _task(
-        "rte",
         "RTE",
         rows=(2490, 277, 3000),
         columns=(*_ID_PAIR, "label"),
@@ -261,7 +245,6 @@ _ALL = (
         label_names=("entailment", "not_entailment"),
     ),
     _task(
-        "wnli",
         "WNLI",
         rows=(635, 71, 146),
         columns=(*_ID_PAIR, "label"),

@@ -39,7 +39,7 @@ import torch
 import transformers
 
 from distilbart_mnli.command_line import OneLineParser
-from distilbart_mnli.data.batches import TokenizedSplit, digest_of
+from distilbart_mnli.data.tokens import TokenizedSplit, digest_of
 from distilbart_mnli.errors import InputError, run_command
 from distilbart_mnli.files import lock_file
 from distilbart_mnli.model.bart import ShortCutBart

@@ -27,7 +27,8 @@ import transformers
 from accelerate import PartialState
 from tqdm import tqdm
 
-from distilbart_mnli.data.batches import Collator, MicroBatch, Padding, TokenizedSplit
+from distilbart_mnli.data.batches import Collator, MicroBatch, Padding
+from distilbart_mnli.data.tokens import TokenizedSplit
 from distilbart_mnli.errors import InputError, RunError
 from distilbart_mnli.files import FileLock, lock_file, sync
 from distilbart_mnli.model.encoder_cache import (

@@ -25,9 +25,9 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from huggingface_hub.utils import validate_repo_id
 from transformers import AutoTokenizer, BartConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from distilbart_mnli.data.batches import check_tokenizer, digest_of
 from distilbart_mnli.data.labels import is_generic, match_labels
 from distilbart_mnli.data.tasks import Task
+from distilbart_mnli.data.tokens import check_tokenizer, digest_of
 from distilbart_mnli.errors import CommandError, InputError
 from distilbart_mnli.model.bart import ShortCutBart
 from distilbart_mnli.model.source import Source

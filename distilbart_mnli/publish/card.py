@@ -3,39 +3,38 @@
     write_model_card(Path("distilbart-mnli-12-1"))
 
 run_glue.py calls it at the end of every training, published or not. Called again it renews what it generated and keeps
-what a person added:
-- text outside the sections that lie between `<!-- begin generated: NAME -->` and `<!-- end generated: NAME -->`;
-- keys and list entries that a person added to the metadata, and values of generated keys that a person changed. A
-  hidden comment at the end of the card holds checksums of what was generated, so that the two can be told apart.
-A README.md that cannot be read (not UTF-8, metadata that is not YAML) is set aside as README.old.md.
+what a person added: text outside the sections that lie between `<!-- begin generated: NAME -->` and
+`<!-- end generated: NAME -->`, and metadata keys that are not generated here. A generated key is ours: a tag that a
+person added to `tags` goes. A README.md that cannot be read (not UTF-8, metadata that is not YAML) is set aside as
+README.old.md.
 
-card_facts.py reads the run's files, card_body.py writes the text, curves.py draws the picture; here are the
-metadata and the joining of new and old. What the Hub asks of the metadata: https://huggingface.co/docs/hub/model-cards.
+model_card.md is the text, a template to edit; card_facts.py reads the run's files, card_format.py writes numbers and
+tables, curves.py draws the picture; here are the metadata and the joining of new and old. What the Hub asks of the
+metadata: https://huggingface.co/docs/hub/model-cards.
 """
 
 import dataclasses
 import json
 import logging
 import re
-import zlib
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from distilbart_mnli.files import whole_file
-from distilbart_mnli.publish.card_body import EXAMPLE_LABELS, EXAMPLE_TEXT, SECTIONS, body_sections
-from distilbart_mnli.publish.card_facts import METRIC_NAMES, Facts, Score, read_facts
-from distilbart_mnli.publish.card_format import number
+from distilbart_mnli.publish import card_format
+from distilbart_mnli.publish.card_facts import METRIC_NAMES, Facts, Score, Values, is_number, read_facts
 from distilbart_mnli.publish.curves import plot_training_curves
 
 logger = logging.getLogger(__name__)
 
 FILE_NAME = "README.md"
-NOTICE = (
-    "<!-- What lies between begin and end comments is written anew after every run. Text outside them is kept. -->"
-)
+TEMPLATE = Path(__file__).with_name("model_card.md")
+EXAMPLE_TEXT = "The new tram line opens in May and will carry forty thousand people a day."
+EXAMPLE_LABELS = ("transport", "cooking", "politics")
 
 # Identifiers that the Hub takes as `license` (docs/hub/repositories-licenses); any other becomes license_name.
 HUB_LICENSES = frozenset(
@@ -51,9 +50,6 @@ HUB_LICENSES = frozenset(
     """.split()
 )
 
-Metadata = dict[str, Any]
-Checksums = dict[str, str | list[str]]
-
 
 def write_model_card(output_dir: Path, hub_model_id: str | None = None, license: str | None = None) -> None:
     """Write output_dir/README.md and, where there is a log, output_dir/training_curves.png.
@@ -62,7 +58,7 @@ def write_model_card(output_dir: Path, hub_model_id: str | None = None, license:
         output_dir: folder of a finished run; any of its files may be missing.
         hub_model_id: the repository that the code examples name; default: hub_model_id of training_args.json, else
             the folder's name.
-        license: where the files of the run name none.
+        license: where the files of the run name none; default: the one that the card has.
 
     Raises:
         InputError: output_dir is no folder, or one of its result files is not JSON.
@@ -70,18 +66,19 @@ def write_model_card(output_dir: Path, hub_model_id: str | None = None, license:
     """
     folder = Path(output_dir)
     facts = read_facts(folder, hub_model_id)
-    if license and facts.license is None:
-        facts = dataclasses.replace(facts, arguments={**facts.arguments, "license": license})
     picture = plot_training_curves(folder) if facts.trained else None
+    old, old_body = _read_old_card(folder / FILE_NAME)
+    if facts.license is None:
+        named = {key: old.get(key) for key in ("license", "license_name", "license_link")}
+        run = {**facts.run, **({"license": license} if license else named)}
+        facts = dataclasses.replace(facts, state=Values({**facts.state, "run": run}))
     if facts.license is None and facts.has_model:
         logger.warning("model card: the license is left out, because no card of the teacher names one; --license does")
-    old_metadata, old_body = _read_old_card(folder / FILE_NAME)
-    generated = flat_results(card_metadata(facts).to_dict())
-    merged = merge_metadata(_read_checksums(old_body), flat_results(old_metadata), generated)
-    sections = body_sections(facts, picture.name if picture else None)
-    body = merge_body(old_body, sections, checksums(generated))
+    ours = card_metadata(facts)
+    kept = {key: value for key, value in old.items() if key not in (*ours, "model-index")}
+    body = join(old_body, render(facts, picture.name if picture else None))
     # Through ModelCard, so that what is written is what the Hub's own client reads.
-    card = ModelCard(f"---\n{ModelCardData(**with_model_index(merged)).to_yaml()}\n---\n\n{body}\n")
+    card = ModelCard(f"---\n{ModelCardData(**ours, **kept).to_yaml()}\n---\n\n{body}\n")
     with whole_file(folder / FILE_NAME, "the other files of the run are whole") as temporary:
         card.save(temporary)
 
@@ -95,7 +92,7 @@ def add_license(output_dir: Path, license: str, hub_model_id: str | None = None)
     named = _read_old_card(Path(output_dir) / FILE_NAME)[0].get("license")
     if not named:
         write_model_card(output_dir, hub_model_id, license)
-    elif named != hub_license(license)[0]:
+    elif named != hub_license(license):
         logger.warning(
             "model card: %s names the license %s already, so --license %s changes nothing; edit it if it is wrong",
             Path(output_dir) / FILE_NAME,
@@ -108,45 +105,37 @@ def add_license(output_dir: Path, license: str, hub_model_id: str | None = None)
 # Metadata
 
 
-def card_metadata(facts: Facts) -> ModelCardData:
-    """The YAML part, under the Hub's rules. What is not known is left out."""
-    results = [eval_result(facts, score) for score in facts.scores]
-    license_id, license_name = hub_license(facts.license)
-    if license_id == "other" and facts.license_name:
-        license_name = hub_license_name(facts.license_name)
-    return ModelCardData(
-        language=facts.run.get("language") or ("en" if facts.task else None),
-        license=license_id,
-        license_name=license_name,
-        license_link=facts.license_link if license_id == "other" else None,
-        library_name="transformers" if facts.has_model else None,
-        pipeline_tag=pipeline_tag(facts) if facts.has_model else None,
-        tags=["distilbart", "distilbart-mnli"] if facts.is_nli else ["distilbart"],
-        datasets=[facts.dataset] if facts.dataset else None,
-        base_model=facts.base_model,
-        metrics=list(dict.fromkeys(METRIC_NAMES[score.metric][1] for score in facts.scores)) or None,
-        widget=widget(facts) if facts.has_model else None,
-        model_name=facts.title,
-        eval_results=results or None,
-    )
+def card_metadata(facts: Facts) -> dict[str, Any]:
+    """The arguments of ModelCardData, under the Hub's rules. What is not known is None, and left out of the card."""
+    license_id = hub_license(facts.license)
+    pipeline = "zero-shot-classification" if facts.is_nli else "text-classification"
+    return {
+        "language": facts.run["language"] or ("en" if facts.task else None),
+        "license": license_id,
+        "license_name": license_name(facts) if license_id == "other" else None,
+        "license_link": facts.license_link if license_id == "other" else None,
+        "library_name": "transformers" if facts.has_model else None,
+        "pipeline_tag": pipeline if facts.has_model else None,
+        "tags": ["distilbart", "distilbart-mnli"] if facts.is_nli else ["distilbart"],
+        "datasets": [facts.dataset] if facts.dataset else None,
+        "base_model": facts.base_model,
+        "metrics": list(dict.fromkeys(METRIC_NAMES[score.metric][1] for score in facts.scores)) or None,
+        "widget": widget(facts) if facts.has_model else None,
+        "model_name": facts.title,
+        "eval_results": [eval_result(facts, score) for score in facts.scores] or None,
+    }
 
 
-def pipeline_tag(facts: Facts) -> str:
-    return "zero-shot-classification" if facts.is_nli else "text-classification"
+def hub_license(name: str | None) -> str | None:
+    """The Hub's identifier of a license; "other" if it has none."""
+    plain = str(name or "").strip().lower()
+    return plain if plain in HUB_LICENSES else "other" if plain else None
 
 
-def hub_license(name: str | None) -> tuple[str | None, str | None]:
-    """(license, license_name): the Hub's identifier, or "other" and the name in the letters that the Hub takes."""
-    if not name:
-        return None, None
-    plain = str(name).strip().lower()
-    if plain in HUB_LICENSES:
-        return plain, None
-    return "other", hub_license_name(plain)
-
-
-def hub_license_name(name: str) -> str:
-    return re.sub(r"[^a-z0-9.]+", "-", str(name).lower()).strip("-.") or "unnamed"
+def license_name(facts: Facts) -> str | None:
+    """What the teacher's card, else whoever named it, calls a license of no identifier, in letters the Hub takes."""
+    plain = str(facts.run["license_name"] or facts.license).lower()
+    return None if plain == "other" else re.sub(r"[^a-z0-9.]+", "-", plain).strip("-.") or "unnamed"
 
 
 def widget(facts: Facts) -> list[dict[str, Any]] | None:
@@ -174,10 +163,9 @@ def eval_result(facts: Facts, score: Score) -> EvalResult:
     config, split = (score.source.hub if score.source else None) or (None, "validation")
     name = f"GLUE {score.set_name}" if facts.is_glue_data else f"Other data in the format of {score.set_name}"
     if facts.is_glue_data and score.is_part and score.source and score.examples:
-        name += f" ({number(score.examples)} of {number(score.source.rows)} examples)"
+        name += f" ({card_format.number(score.examples)} of {card_format.number(score.source.rows)} examples)"
     if facts.task is None:
         name = "Validation data of the user's own"
-    kind = (score.source.hub or ("", ""))[1].removeprefix("validation").strip("_") if score.source else ""
     return EvalResult(
         # "zero-shot-classification" is what the model is for; what was measured is the classification of pairs.
         task_type="text-classification",
@@ -187,126 +175,77 @@ def eval_result(facts: Facts, score: Score) -> EvalResult:
         dataset_config=config,
         dataset_split=split,
         metric_type=metric_type,
-        metric_name=f"{label} ({kind})" if kind else label,
+        metric_name=f"{label} ({score.kind})" if score.kind else label,
         metric_value=score.value,
     )
 
 
-def checksums(metadata: Metadata) -> Checksums:
-    """Key -> checksum of its value; of a list one for each entry."""
-
-    def one(value: Any) -> str:
-        return f"{zlib.crc32(json.dumps(value, sort_keys=True, default=str).encode()):08x}"
-
-    return {
-        key: [one(entry) for entry in value] if isinstance(value, list) else one(value)
-        for key, value in metadata.items()
-    }
-
-
-def merge_metadata(before: Checksums, old: Metadata, new: Metadata) -> Metadata:
-    """The metadata of the new card; all three with model-index as flat_results() makes it.
-
-    Args:
-        before: checksums of what was generated last time; empty if nothing was.
-        old: metadata of the README.md that is there, a person's changes included.
-        new: what is generated now.
-
-    Returns:
-        `new`, then what a person added to `old`: keys and list entries that were not generated, and values that are no
-        longer what was generated. List entries that a person removed stay removed.
-    """
-    now, renewed = checksums(old), checksums(new)
-    merged: Metadata = {}
-    for key in dict.fromkeys([*new, *old]):
-        generated, known = new.get(key), before.get(key)
-        if key not in old or known == now[key]:
-            value = generated
-        elif isinstance(old[key], list) and (generated is None or isinstance(generated, list)):
-            known, current = (known if isinstance(known, list) else []), now[key]
-            added = [entry for entry, sum_ in zip(old[key], current, strict=True) if sum_ not in known]
-            kept = [
-                entry
-                for entry, sum_ in zip(generated or [], renewed.get(key, []), strict=True)
-                if not (sum_ in known and sum_ not in current)
-            ]
-            value = kept + [entry for entry in added if entry not in kept]
-        else:
-            value = old[key]
-        if value not in (None, []):
-            merged[key] = value
-    return merged
-
-
-def flat_results(metadata: Metadata) -> Metadata:
-    """model-index, a list of one model with its results, as the list of results; the name under a key of its own."""
-    flat = {key: value for key, value in metadata.items() if key != "model-index"}
-    for model in metadata.get("model-index") or []:
-        flat["model-index name"] = model["name"]
-        flat["model-index"] = [*flat.get("model-index", []), *model["results"]]
-    return flat
-
-
-def with_model_index(flat: Metadata) -> Metadata:
-    name, results = flat.pop("model-index name", None), flat.pop("model-index", None)
-    return {**flat, "model-index": [{"name": name, "results": results}]} if results else flat
-
-
 # ---------------------------------------------------------------------------------------------------------------------
-# Body
+# Text
 
 _SECTION = re.compile(
-    r"<!-- begin generated: (?P<name>[^\n]*?) -->(?:(?!<!-- begin generated: ).)*?<!-- end generated: (?P=name) -->",
+    r"<!-- begin generated: (?P<name>[^\n]*?) -->(?P<text>(?:(?!<!-- begin generated: ).)*?)"
+    r"<!-- end generated: (?P=name) -->",
     re.DOTALL,
 )
 _STRAY_MARKER = re.compile(r"<!-- (?:begin|end) generated: [^\n]*? -->\n?")
-_CHECKSUMS = re.compile(r"<!-- checksums of the generated metadata: (\{[^\n]*\}) -->")
+# The notice above the sections, and what release 1.0 wrote below them.
+_COMMENT = re.compile(r"<!-- (?:What lies between begin and end|checksums of the generated metadata)[^\n]*? -->")
 
 
-def merge_body(old_body: str, sections: dict[str, str], generated: Checksums) -> str:
-    """The card's text: new sections in the places of the old ones, a person's text between them untouched.
+def render(facts: Facts, picture: str | None) -> str:
+    """model_card.md filled in; `picture`: file name of the training curves.
 
-    A section that is new to the card comes after the one that precedes it in SECTIONS; one that has nothing to say any
-    more goes. A marker without its partner goes too, and what it enclosed counts as a person's text.
+    Raises:
+        jinja2.TemplateError: the template asks for something that there is not.
     """
-    old_body = _CHECKSUMS.sub("", old_body.replace(NOTICE, ""))
-    parts: list[tuple[str, str]] = []  # (name of a section, or "" for a person's text; text)
-    end = 0
-    for match in _SECTION.finditer(old_body):
-        parts += [("", old_body[end : match.start()]), (match["name"], "")]
-        end = match.end()
-    parts.append(("", old_body[end:]))
+    environment = jinja2.Environment(  # Markdown, so nothing is escaped but by cell()
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
+    )
+    helpers = ("cell", "command_lines", "layer_list", "link", "number", "option", "plural")
+    text = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+        facts=facts,
+        picture=picture,
+        example_text=EXAMPLE_TEXT,
+        example_labels=EXAMPLE_LABELS,
+        results_table=card_format.results_table(facts),
+        tradeoff_tables=card_format.tradeoff_tables(facts.tradeoffs),
+        is_number=is_number,
+        json=json.dumps,
+        **{name: getattr(card_format, name) for name in helpers},
+    )
+    return re.sub(r"\n{3,}", "\n\n", text)
+
+
+def join(old_body: str, rendered: str) -> str:
+    """The card's text: the rendered sections in the places of the old ones, a person's text between them untouched.
+
+    A section that is new to the card comes after the one that precedes it in the template; one that has nothing to say
+    any more goes. A marker without its partner goes too, and what it enclosed counts as a person's text.
+    """
+    notice, *pieces = _SECTION.split(rendered)  # then of each section its name, its text, and what follows it
+    new = {name: text.strip() for name, text in zip(pieces[::3], pieces[1::3], strict=True) if text.strip()}
+    first, *pieces = _SECTION.split(_COMMENT.sub("", old_body))
+    parts = [("", first)]  # (name of a section, or "" for a person's text; that text)
+    for name, after in zip(pieces[::3], pieces[2::3], strict=True):
+        parts += [(name, ""), ("", after)]
     parts = [(name, _STRAY_MARKER.sub("", text).strip("\n")) for name, text in parts]
-    parts = [(name, text) for name, text in parts if name in sections or text.strip()]
+    parts = [(name, text) for name, text in parts if name in new or text.strip()]
     # Of a section that was copied the first is kept.
     parts = [part for place, part in enumerate(parts) if not part[0] or part not in parts[:place]]
     place = 0
-    for name in SECTIONS:
-        if name not in sections:
-            continue
-        present = [part[0] for part in parts]
-        if name in present:
-            place = present.index(name) + 1
-        else:
+    for name in new:
+        if (name, "") not in parts:
             parts.insert(place, (name, ""))
-            place += 1
+        place = parts.index((name, "")) + 1
     texts = [
-        f"<!-- begin generated: {name} -->\n\n{sections[name]}\n\n<!-- end generated: {name} -->" if name else text
+        f"<!-- begin generated: {name} -->\n\n{new[name]}\n\n<!-- end generated: {name} -->" if name else text
         for name, text in parts
     ]
-    comment = f"<!-- checksums of the generated metadata: {json.dumps(generated, sort_keys=True)} -->"
-    return "\n\n".join([NOTICE, *texts, comment])
+    return "\n\n".join([notice.strip(), *texts])
 
 
-def _read_checksums(body: str) -> Checksums:
-    found = _CHECKSUMS.search(body)
-    try:
-        return json.loads(found.group(1)) if found else {}
-    except ValueError:  # edited by hand: then nothing is known to be generated, and all of it is kept
-        return {}
-
-
-def _read_old_card(path: Path) -> tuple[Metadata, str]:
+def _read_old_card(path: Path) -> tuple[dict[str, Any], str]:
     """(metadata, body) of the README.md that is there; empty if there is none."""
     if not path.is_file():
         return {}, ""

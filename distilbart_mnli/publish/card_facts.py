@@ -14,8 +14,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeGuard
 
+from distilbart_mnli.data.labels import entailment_id, folded
 from distilbart_mnli.data.splits import HUB_DATASET
-from distilbart_mnli.data.tasks import TASKS, Source, Task
+from distilbart_mnli.data.tasks import TASKS, Source, Task, set_suffix
 from distilbart_mnli.errors import InputError
 from distilbart_mnli.public_text import last_part
 
@@ -29,17 +30,23 @@ METRIC_NAMES = {
     "spearmanr": ("Spearman correlation", "spearmanr", False),
 }
 
-# Accuracy in percent (matched, mismatched) by decoder layers, with all 12 encoder layers of facebook/bart-large-mnli:
-# the table in the README of github.com/patil-suraj/distillbart-mnli (2020), digits as they stand there.
+# Accuracy in percent by decoder layers, with all 12 encoder layers of facebook/bart-large-mnli: the table in the
+# README of github.com/patil-suraj/distillbart-mnli (2020), digits as they stand there.
 REPORTED_2020 = {
-    1: ("87.08", "87.5"),
-    3: ("88.1", "88.19"),
-    6: ("89.19", "89.01"),
-    9: ("89.56", "89.52"),
+    1: {"matched": "87.08", "mismatched": "87.5"},
+    3: {"matched": "88.1", "mismatched": "88.19"},
+    6: {"matched": "89.19", "mismatched": "89.01"},
+    9: {"matched": "89.56", "mismatched": "89.52"},
 }
 TEACHER_2020 = "facebook/bart-large-mnli"
-SETS_2020 = TASKS["mnli"].evaluation
-REPORTED_2020_TEACHER = ("89.9", "90.01")
+REPORTED_2020_TEACHER = {"matched": "89.9", "mismatched": "90.01"}
+
+
+class Values(dict[str, Any]):
+    """The values of one JSON file; what it does not say is None."""
+
+    def __missing__(self, key: str) -> None:
+        return None
 
 
 @dataclass(frozen=True)
@@ -54,13 +61,18 @@ class Score:
     """The set in the table of tasks; None: the user's own data."""
 
     @property
+    def kind(self) -> str:
+        """ "matched" or "mismatched" for MNLI's sets, else empty."""
+        split = self.source.hub[1] if self.source and self.source.hub else ""
+        return split.removeprefix("validation").strip("_")
+
+    @property
     def set_name(self) -> str:
         """ "MNLI, mismatched"; "CoLA"."""
         if self.source is None:
             return "validation"
         name = next(task.folder for task in TASKS.values() if self.source in task.evaluation)
-        kind = (self.source.hub or ("", ""))[1].removeprefix("validation").strip("_")
-        return f"{name}, {kind}" if kind else name
+        return f"{name}, {self.kind}" if self.kind else name
 
     @property
     def is_part(self) -> bool:
@@ -70,20 +82,20 @@ class Score:
 
 @dataclass(frozen=True)
 class Facts:
-    """The files of one output_dir, parsed, and what follows from them. A file that is missing is an empty dict."""
+    """The files of one output_dir, parsed, and what follows from them. A file that is missing says nothing."""
 
     name: str
     """The folder's name, or the repository's on the Hub: "user/name"."""
-    config: dict[str, Any]
-    arguments: dict[str, Any]
-    results: dict[str, Any]
-    state: dict[str, Any]
+    config: Values
+    arguments: Values
+    results: Values
+    state: Values
     tradeoffs: Any
     has_model: bool
 
-    @property
-    def run(self) -> dict[str, Any]:
-        return self.state.get("run") or {}
+    @cached_property
+    def run(self) -> Values:
+        return Values(self.state["run"] or {})
 
     @property
     def title(self) -> str:
@@ -94,31 +106,37 @@ class Facts:
     @cached_property
     def labels(self) -> list[str]:
         """Label names in the model's order."""
-        names = self.config.get("id2label") or {}
+        names = self.config["id2label"] or {}
         return [str(names[key]) for key in sorted(names, key=int)]
 
-    def label_id(self, start: str) -> int | None:
-        """Id of the model's label whose name starts with `start`, as the zero-shot pipeline looks for it."""
-        return _label_id(self.labels, start)
+    @property
+    def entailment_id(self) -> int | None:
+        return entailment_id(self._label2id)
+
+    @property
+    def contradiction_id(self) -> int | None:
+        return next((index for name, index in self._label2id.items() if folded(name).startswith("contradict")), None)
+
+    @property
+    def _label2id(self) -> dict[str, int]:
+        """Of the model; of a folder without one, the task's."""
+        names = self.labels or (self.task.label_names if self.task else ())
+        return {name: index for index, name in enumerate(names)}
 
     @property
     def is_nli(self) -> bool:
-        """Three labels, entailment and contradiction among them: a model for the zero-shot pipeline.
-
-        A folder without a model goes by its task.
-        """
-        labels = self.labels or list(self.task.label_names if self.task else ())
-        return len(labels) == 3 and None not in (_label_id(labels, "entail"), _label_id(labels, "contradict"))
+        """Three labels, entailment and contradiction among them: a model for the zero-shot pipeline."""
+        return len(self._label2id) == 3 and None not in (self.entailment_id, self.contradiction_id)
 
     @property
     def teacher(self) -> str | None:
         """Hub id or folder name of the model whose layers were copied."""
-        return _name(self.config.get("teacher_name_or_path"))
+        return _name(self.config["teacher_name_or_path"])
 
     @property
     def start(self) -> str | None:
         """Hub id or folder name of the model that was fine-tuned or evaluated."""
-        return _name(self.arguments.get("model_name_or_path"))
+        return _name(self.arguments["model_name_or_path"])
 
     @property
     def base_model(self) -> str | None:
@@ -126,34 +144,47 @@ class Facts:
         name = self.teacher or self.start
         return name if name and is_hub_id(name) and name != self.name else None
 
-    def layer_ids(self, stack: str) -> list[int] | None:
-        """The teacher's layers that `stack` (encoder, decoder) keeps."""
-        return self.config.get(f"{stack}_layer_ids") or None
+    @property
+    def layers(self) -> list[tuple[str, int, list[int]]]:
+        """(stack, number of its layers, which of the teacher's they are), where both are known."""
+        stacks = [(s, self.config[f"{s}_layers"], self.config[f"{s}_layer_ids"]) for s in ("encoder", "decoder")]
+        return [(stack.capitalize(), count, ids) for stack, count, ids in stacks if count and ids]
 
     # -- training -----------------------------------------------------------------------------------------------------
 
     @property
     def trained(self) -> bool:
-        return bool(self.arguments.get("do_train")) or "train_loss" in self.results
+        return bool(self.arguments["do_train"]) or "train_loss" in self.results
 
     @property
-    def from_scratch(self) -> bool:
-        """Trained from new weights."""
-        return self.trained and bool(self.arguments.get("config_name")) and not self.start
+    def recipe(self) -> Values:
+        """The options, where they are those of a training."""
+        return self.arguments if self.arguments["do_train"] else Values()
+
+    @property
+    def train_examples(self) -> int | None:
+        return self.run["train_examples"] or self.results["train_samples"]
+
+    @property
+    def is_part_of_train(self) -> bool:
+        """Trained on fewer examples than GLUE's set has."""
+        whole = self.task.train.rows if self.task and self.task.train and self.is_glue_data else 0
+        return is_number(self.train_examples) and self.train_examples < whole
+
+    @property
+    def log_links(self) -> list[tuple[str, str]]:
+        """(tracker, address) of the logs that a reader can open."""
+        urls = self.run["tracker_urls"] or {}
+        return [(name, url) for name, url in urls.items() if re.match(r"https?://", str(url))]
 
     @property
     def license(self) -> str | None:
-        return self.run.get("license") or self.arguments.get("license") or None
-
-    @property
-    def license_name(self) -> str | None:
-        """What the teacher's card calls a license that the Hub has no identifier for."""
-        return self.run.get("license_name")
+        return self.run["license"] or self.arguments["license"] or None
 
     @property
     def license_link(self) -> str | None:
         """Address of such a license's text. A file beside the teacher is not one beside the student."""
-        link = self.run.get("license_link")
+        link = self.run["license_link"]
         if not link or re.match(r"https?://", link):
             return link or None
         return f"https://huggingface.co/{self.base_model}/blob/main/{link}" if self.base_model else None
@@ -163,13 +194,18 @@ class Facts:
     @cached_property
     def task(self) -> Task | None:
         """GLUE's task, or None for the user's own data."""
-        given = self.run.get("task") or self.arguments.get("task_name") or ""
+        given = self.run["task"] or self.arguments["task_name"] or ""
         plain = {re.sub(r"[^a-z0-9]", "", name): task for name, task in TASKS.items()}
         return plain.get(re.sub(r"[^a-z0-9]", "", str(given).lower()))
 
     @property
-    def train_examples(self) -> int | None:
-        return self.run.get("train_examples") or self.results.get("train_samples")
+    def task_name(self) -> str:
+        return self.task.folder if self.task else "the user's own data"
+
+    @property
+    def data_folder(self) -> str:
+        """Base name of data_dir."""
+        return str(self.arguments["data_dir"] or "").rstrip("/").split("/")[-1]
 
     @cached_property
     def is_glue_data(self) -> bool:
@@ -180,41 +216,30 @@ class Facts:
         """
         if self.task is None:
             return False
-        if self.arguments.get("data_dir") is None:
+        if self.arguments["data_dir"] is None:
             return bool(self.arguments)
-        train_rows = self.task.train.rows if self.task.train else 0
-        counts = [(self.train_examples, train_rows, self.arguments.get("max_train_samples"))]
-        limit = self.arguments.get("max_eval_samples")
-        counts += [(examples, source.rows, limit) for source, examples in self._evaluated]
-        known = [(examples, rows, limit) for examples, rows, limit in counts if examples]
+        counts = [(self.train_examples, self.task.train.rows if self.task.train else 0, "max_train_samples")]
+        for source in self.task.evaluation:
+            counts.append((self.results["eval_samples" + self._suffix(source)], source.rows, "max_eval_samples"))
+        known = [(examples, rows, self.arguments[limit]) for examples, rows, limit in counts if examples]
         return any(examples == rows for examples, rows, _ in known) or (
             bool(known) and all(examples == limit for examples, _, limit in known)
         )
 
-    @property
-    def _evaluated(self) -> list[tuple[Source, int | None]]:
-        if self.task is None:
-            return []
-        sources = {source.name: source for source in self.task.evaluation}
-        return [(source, self.results.get("eval_samples" + _suffix(name))) for name, source in sources.items()]
+    def _suffix(self, source: Source | None) -> str:
+        """What the keys of an evaluation set end with in all_results.json."""
+        return set_suffix(source.name, self.task.evaluation[0].name) if source and self.task else ""
 
     @cached_property
     def scores(self) -> list[Score]:
         """Final scores, set by set; only finite numbers."""
         sources: list[Source | None] = list(self.task.evaluation) if self.task else [None]
-        scores = []
-        for source in sources:
-            suffixes = [_suffix(source.name) if source else ""]
-            if len(sources) == 1 and suffixes != [""]:
-                suffixes.append("")  # mnli-mm alone
-            for metric in METRIC_NAMES:
-                for suffix in suffixes:
-                    value = self.results.get(f"eval_{metric}{suffix}")
-                    if is_number(value):
-                        examples = self.results.get(f"eval_samples{suffix}")
-                        scores.append(Score(metric, value, examples, source))
-                        break
-        return scores
+        found = [
+            (metric, self.results[f"eval_{metric}{suffix}"], self.results[f"eval_samples{suffix}"], source)
+            for source, suffix in ((source, self._suffix(source)) for source in sources)
+            for metric in METRIC_NAMES
+        ]
+        return [Score(metric, value, *rest) for metric, value, *rest in found if is_number(value)]
 
     @property
     def dataset(self) -> str | None:
@@ -224,29 +249,27 @@ class Facts:
     # -- 2020 ---------------------------------------------------------------------------------------------------------
 
     @property
-    def reported_2020(self) -> tuple[str, str] | None:
-        """Percent (matched, mismatched) in 2020 for a fine-tuned model of these layers; None: not reported."""
-        if self.teacher != TEACHER_2020 or not self.trained or not self._comparable_with_2020:
-            return None
-        if self.config.get("encoder_layers") != 12:
-            return None
-        return REPORTED_2020.get(self.config.get("decoder_layers", 0))
+    def is_student_of_2020(self) -> bool:
+        """A fine-tuned student of 2020's teacher, measured as then."""
+        return self.teacher == TEACHER_2020 and self.trained and self._on_mnli
+
+    @cached_property
+    def reported_2020(self) -> dict[str, dict[str, str]]:
+        """Model -> its percent by evaluation set, for those of 2020 that stand beside this run's scores.
+
+        A student's namesake and its teacher; beside the teacher's own evaluation the teacher.
+        """
+        teacher, layers = TEACHER_2020.split("/")[1], self.config["decoder_layers"]
+        if self.start == TEACHER_2020 and not self.trained and self._on_mnli:
+            return {teacher: REPORTED_2020_TEACHER}
+        if self.is_student_of_2020 and self.config["encoder_layers"] == 12 and layers in REPORTED_2020:
+            student = f"distilbart-mnli-12-{layers}"
+            return {student: REPORTED_2020[layers], f"{teacher}, the teacher": REPORTED_2020_TEACHER}
+        return {}
 
     @property
-    def reported_2020_teacher(self) -> tuple[str, str] | None:
-        """The same for the teacher: beside its students, and beside a measurement of itself."""
-        is_it = self.start == TEACHER_2020 and not self.trained
-        return REPORTED_2020_TEACHER if self._comparable_with_2020 and (is_it or self.reported_2020) else None
-
-    @property
-    def is_student_without_figure(self) -> bool:
-        """A fine-tuned student of 2020's teacher, of a size that nobody reported in 2020."""
-        is_student = self.teacher == TEACHER_2020 and self.trained and self.layer_ids("decoder") is not None
-        return is_student and self._comparable_with_2020 and self.reported_2020 is None
-
-    @property
-    def _comparable_with_2020(self) -> bool:
-        return self.is_glue_data and any(score.source in SETS_2020 for score in self.scores)
+    def _on_mnli(self) -> bool:
+        return self.is_glue_data and any(score.kind for score in self.scores)
 
 
 def read_facts(output_dir: Path, hub_model_id: str | None = None) -> Facts:
@@ -258,24 +281,20 @@ def read_facts(output_dir: Path, hub_model_id: str | None = None) -> Facts:
     folder = Path(output_dir)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; a model card is written from the files of a finished run")
-    arguments = _read_json(folder / "training_args.json")
-    results = _read_json(folder / "all_results.json")
-    if not results:
-        for path in sorted(folder.glob("eval_results_*.txt")):
-            results.update(_read_results(path))
-    name = hub_model_id or arguments.get("hub_model_id") or folder.resolve().name
+    arguments = Values(read_json(folder / "training_args.json"))
     return Facts(
-        name=name,
-        config=_read_json(folder / "config.json"),
+        name=hub_model_id or arguments["hub_model_id"] or folder.resolve().name,
+        config=Values(read_json(folder / "config.json")),
         arguments=arguments,
-        results=results,
-        state=_read_json(folder / "trainer_state.json"),
-        tradeoffs=_read_json(folder / "tradeoffs.json"),
+        results=Values(read_json(folder / "all_results.json") or _read_results(folder)),
+        state=Values(read_json(folder / "trainer_state.json")),
+        tradeoffs=read_json(folder / "tradeoffs.json"),
         has_model=(folder / "config.json").is_file(),
     )
 
 
-def _read_json(path: Path) -> Any:
+def read_json(path: Path) -> Any:
+    """Raises InputError if `path` is not JSON; {} if it is not there."""
     if not path.is_file():
         return {}
     try:
@@ -284,26 +303,19 @@ def _read_json(path: Path) -> Any:
         raise InputError(f"{path}: not JSON ({error}); it is one of the files that a run writes") from error
 
 
-def _read_results(path: Path) -> dict[str, float]:
-    """eval_results_<set>.txt: "key = value" lines."""
-    suffix = _suffix(path.stem.removeprefix("eval_results_"))
+def _read_results(folder: Path) -> dict[str, float]:
+    """eval_results_<set>.txt, all that the scripts of 2020 wrote: "key = value" lines."""
+    prefix = "eval_results_"
+    sets = sorted((path.stem.removeprefix(prefix) for path in folder.glob(f"{prefix}*.txt")), key=len)
     results = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
-        key, equals, text = (part.strip() for part in line.partition("="))
-        if equals and re.fullmatch(r"-?\d+(\.\d+)?(e[+-]?\d+)?", text):
-            value = float(text) if re.search(r"[.e]", text) else int(text)
-            results[key if key.endswith(suffix) else key + suffix] = value
+    for name in sets:
+        suffix = set_suffix(name, sets[0])
+        for line in (folder / f"{prefix}{name}.txt").read_text(encoding="utf-8").splitlines():
+            key, equals, text = (part.strip() for part in line.partition("="))
+            if equals and re.fullmatch(r"-?\d+(\.\d+)?(e[+-]?\d+)?", text):
+                value = float(text) if re.search(r"[.e]", text) else int(text)
+                results[key.removesuffix(suffix) + suffix] = value
     return results
-
-
-def _label_id(labels: list[str], start: str) -> int | None:
-    """Position of the one label whose name starts with `start`; None: there is none, or more than one."""
-    found = [index for index, label in enumerate(labels) if label.lower().startswith(start)]
-    return found[0] if len(found) == 1 else None
-
-
-def _suffix(set_name: str) -> str:
-    return "_mm" if set_name.endswith("-mm") else ""
 
 
 def is_number(value: Any) -> TypeGuard[int | float]:

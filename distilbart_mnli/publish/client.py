@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import httpx2
-from huggingface_hub import HfApi, constants, get_token, set_client_factory
+from huggingface_hub import HfApi, constants, get_session, get_token, set_client_factory
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
-from huggingface_hub.utils._http import default_client_factory
 
 from distilbart_mnli.errors import HubError
 from distilbart_mnli.options.fields import Arguments
@@ -69,21 +68,23 @@ def _chain(error: BaseException) -> list[BaseException]:
     return found
 
 
+def _answer(error: BaseException) -> HfHubHTTPError | None:
+    """What the Hub answered, where that is behind an error."""
+    return next((cause for cause in _chain(error) if isinstance(cause, HfHubHTTPError)), None)
+
+
 def _status(error: BaseException) -> int | None:
     """The HTTP status behind an error; hf_xet hides it in a text."""
-    for cause in _chain(error):
-        if isinstance(cause, HfHubHTTPError):
-            return cause.response.status_code
+    if answer := _answer(error):
+        return answer.response.status_code
     found = re.search(r"\b(401|403)\b", str(error)) if isinstance(error, ConnectionError) else None
     return int(found[1]) if found else None
 
 
 def _retry_after(error: BaseException) -> float:
-    for cause in _chain(error):
-        if isinstance(cause, HfHubHTTPError):
-            value = cause.response.headers.get("Retry-After", "")
-            return float(value) if value.isdigit() else 0.0
-    return 0.0
+    answer = _answer(error)
+    value = answer.response.headers.get("Retry-After", "") if answer else ""
+    return float(value) if value.isdigit() else 0.0
 
 
 def _is_transient(error: BaseException) -> bool:
@@ -95,21 +96,17 @@ def _is_transient(error: BaseException) -> bool:
         return status in TRANSIENT_STATUS
     if isinstance(error, OfflineModeIsEnabled):
         return False
-    if isinstance(error, json.JSONDecodeError):
-        return True  # a proxy's page where an answer was expected
-    return isinstance(error, httpx2.TransportError | ConnectionError | TimeoutError)
+    # JSONDecodeError: a proxy's page where an answer was expected.
+    return isinstance(error, json.JSONDecodeError | httpx2.TransportError | ConnectionError | TimeoutError)
 
 
 def _reason(error: BaseException, api: HfApi) -> str:
     """One line without the token."""
-    status, cause = _status(error), _chain(error)[-1]
-    text = " ".join(str(cause).split())[:300]
-    for found in _chain(error):
-        if isinstance(found, HfHubHTTPError):
-            said = found.server_message or found.response.reason_phrase
-            text = (
-                f"{' '.join(said.split())[:300]} ({found.response.request.method} {found.response.request.url.path})"
-            )
+    status, answer = _status(error), _answer(error)
+    text = " ".join(str(_chain(error)[-1]).split())[:300]
+    if answer:
+        said = " ".join((answer.server_message or answer.response.reason_phrase).split())[:300]
+        text = f"{said} ({answer.response.request.method} {answer.response.request.url.path})"
     if isinstance(error, OfflineModeIsEnabled):
         text = "HF_HUB_OFFLINE is set, so nothing can be published"
     elif status == 401:
@@ -126,14 +123,13 @@ def _reason(error: BaseException, api: HfApi) -> str:
 @contextlib.contextmanager
 def client_timeout(read_seconds: float) -> Iterator[None]:
     """Give the Hub's client a time limit for silence; it has none."""
+    hooks = get_session().event_hooks  # the client's own: offline mode, an id for each request
 
-    def client() -> httpx2.Client:
-        made = default_client_factory()
-        made.timeout = httpx2.Timeout(read_seconds, connect=10.0)
-        return made
+    def use(timeout: httpx2.Timeout | None) -> None:
+        set_client_factory(lambda: httpx2.Client(event_hooks=hooks, follow_redirects=True, timeout=timeout))
 
-    set_client_factory(client)
+    use(httpx2.Timeout(read_seconds, connect=10.0))
     try:
         yield
     finally:
-        set_client_factory(default_client_factory)
+        use(None)  # as it was

@@ -7,8 +7,7 @@ against white and against the dark pages of the Hub, so one file serves both. Dr
 display, no pyplot state, the same bytes for the same log.
 """
 
-import json
-import math
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +17,16 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from distilbart_mnli.errors import InputError
 from distilbart_mnli.files import whole_file
+from distilbart_mnli.publish.card_facts import is_number, read_json
 
 FILE_NAME = "training_curves.png"
 
 # Contrast against #ffffff / #0b0f19: ink 4.3 / 4.5, blue 3.7 / 5.2, orange 3.6 / 5.3, green 3.2 / 6.1.
 INK, BLUE, ORANGE, GREEN = "#7a7a7a", "#3b82f6", "#e8590c", "#0f9f6e"
 
-# What an evaluation logs besides its scores.
-_NOT_SCORES = ("loss", "runtime", "samples", "samples_per_second", "steps_per_second")
+# What an evaluation logs besides its scores and its loss.
+_NOT_CURVES = ("runtime", "samples", "samples_per_second", "steps_per_second")
 _IN_PERCENT = ("accuracy", "f1")
 Series = dict[str, list[tuple[int, float]]]
 
@@ -41,19 +40,14 @@ def read_curves(log_history: list[dict[str, Any]]) -> tuple[Series, Series]:
     """
     losses: Series = {}
     scores: Series = {}
-    for entry in log_history:
-        step = entry.get("step")
-        if not isinstance(step, int):
-            continue
+    steps = [entry for entry in log_history if isinstance(entry.get("step"), int)]
+    for entry in sorted(steps, key=itemgetter("step")):
         for key, value in entry.items():
-            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-                continue
             name = _name(key)
-            if key == "loss" or (key.startswith("eval_") and name == "loss"):
-                losses.setdefault(key, []).append((step, value))
-            elif key.startswith("eval_") and name not in _NOT_SCORES:
-                scores.setdefault(key, []).append((step, value))
-    return ({key: sorted(points) for key, points in curves.items()} for curves in (losses, scores))  # type: ignore[return-value]
+            if is_number(value) and (key == "loss" or (key.startswith("eval_") and name not in _NOT_CURVES)):
+                curves = losses if name == "loss" else scores
+                curves.setdefault(key, []).append((entry["step"], value))
+    return losses, scores
 
 
 def plot_training_curves(output_dir: Path) -> Path | None:
@@ -65,13 +59,7 @@ def plot_training_curves(output_dir: Path) -> Path | None:
     Raises:
         InputError: trainer_state.json is not JSON.
     """
-    source = Path(output_dir) / "trainer_state.json"
-    if not source.is_file():
-        return None
-    try:
-        state = json.loads(source.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{source}: not JSON ({error}); it is written at the end of a training") from error
+    state = read_json(Path(output_dir) / "trainer_state.json")
     losses, scores = read_curves(state.get("log_history") or [])
     panels = [(title, curves) for title, curves in (("Loss", losses), ("Score", scores)) if curves]
     if not panels:

@@ -27,26 +27,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, get_session
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-from huggingface_hub.utils import get_session, hf_raise_for_status, validate_repo_id
+from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, validate_repo_id
 
 from distilbart_mnli.errors import HubError, RunError
-from distilbart_mnli.options.fields import Arguments
+from distilbart_mnli.options.fields import PRECISION_DTYPES, Arguments
 from distilbart_mnli.publish.client import TOKEN_SETTINGS, client_timeout, connect, until
-from distilbart_mnli.publish.commit import Publication, PublishTarget, changed, commit_message, repo_info
-from distilbart_mnli.publish.smoke_test import smoke_test
-from distilbart_mnli.publish.staging import PUBLISHED_FILES, check_publishable, known_secrets, staged
-
-__all__ = [
-    "PUBLISHED_FILES",
-    "PublishTarget",
-    "commit_message",
-    "preflight",
-    "publish",
-    "retry_command",
-    "smoke_test",
-]
+from distilbart_mnli.publish.commit import Publication, PublishTarget, changed, repo_info
+from distilbart_mnli.publish.smoke_test import Predictions, smoke_test
+from distilbart_mnli.publish.staging import check_publishable, known_secrets, staged
 
 logger = logging.getLogger(__name__)
 
@@ -90,12 +80,12 @@ def preflight(args: Arguments) -> PublishTarget:
         if access.get("role") == "read":
             raise HubError(f"{repo_id}: this token may only read; make one that may write at {TOKEN_SETTINGS}")
         if info is None or not ask(lambda: _may_write(api, repo_id)):
-            _check_namespace(repo_id, who, access)
+            _check_namespace(repo_id, who)
         if info is not None and args.hub_private_repo and not info.private:
             raise HubError(f"{repo_id} exists and is public; hub_private_repo cannot change that: choose another name")
         ask(lambda: _check_card(api, _card(args, output_dir if publish_only else None)))
         head = None if info is None else info.sha
-        seen = _last_seen(output_dir, repo_id)
+        seen = _seen(output_dir).get(repo_id)
         if seen is not None and head not in (None, seen) and not publish_only and not args.hub_force:
             what = ask(lambda: changed(api, repo_id, seen, str(head)))
             raise HubError(
@@ -128,20 +118,14 @@ def _may_write(api: HfApi, repo_id: str) -> bool:
     return True
 
 
-def _check_namespace(repo_id: str, who: dict[str, Any], access: dict[str, Any]) -> None:
-    """Role and namespaces, for a repository that does not exist yet or a Hub that cannot be asked about one."""
+def _check_namespace(repo_id: str, who: dict[str, Any]) -> None:
+    """Where the Hub cannot be asked about the repository, which may not exist yet. Scopes of a token are not read."""
     namespace = repo_id.split("/")[0]
-    orgs = [org["name"] for org in who.get("orgs", []) if org.get("roleInOrg") != "read"]
-    if namespace not in [who["name"], *orgs]:
-        yours = ", ".join([who["name"], *orgs])
-        raise HubError(f"{repo_id}: {who['name']} may not write to {namespace}; possible: {yours} (hub_model_id)")
-    scoped = (access.get("fineGrained") or {}).get("scoped")
-    if access.get("role") == "fineGrained" and scoped is not None:
-        places = [s["entity"].get("name") for s in scoped if "repo.write" in s.get("permissions", [])]
-        if not {namespace, repo_id} & set(places):
-            raise HubError(
-                f"{repo_id}: this fine-grained token has no repo.write for {namespace}; see {TOKEN_SETTINGS}"
-            )
+    yours = [who["name"], *(org["name"] for org in who.get("orgs", []) if org.get("roleInOrg") != "read")]
+    if namespace not in yours:
+        raise HubError(
+            f"{repo_id}: {who['name']} may not write to {namespace}; possible: {', '.join(yours)} (hub_model_id)"
+        )
 
 
 def _card(args: Arguments, finished: Path | None) -> str:
@@ -159,7 +143,7 @@ def _check_card(api: HfApi, content: str) -> None:
     answer = get_session().post(
         f"{api.endpoint}/api/validate-yaml",
         json={"content": content, "repoType": "model"},
-        headers=api._build_hf_headers(),
+        headers=build_hf_headers(token=api.token),
     )
     if answer.status_code == 400:
         errors = [error.get("message", "") for error in answer.json().get("errors", [])]
@@ -195,14 +179,7 @@ def publish(
     try:
         api = connect(args)
         with staged(output_dir, known_secrets(args)) as folder, client_timeout(READ_TIMEOUT):
-            smoke_test(
-                folder,
-                rows,
-                args.max_seq_length,
-                _first_predictions(output_dir),
-                args.model_name_or_path,
-                _mixed_precision(args),
-            )
+            smoke_test(folder, _first_predictions(output_dir, args, rows), args.model_name_or_path)
             _remember(output_dir, target.repo_id, target.parent)
             publication = Publication(api, target, folder, args)
             commit = until(publication.attempt, RETRY_SECONDS, api)
@@ -219,25 +196,23 @@ def publish(
 
 def retry_command(output_dir: Path, args: Arguments, target: PublishTarget) -> str:
     """The command line of a publish-only run."""
-    words = ["python", "run_glue.py", "--push_to_hub", "--output_dir", str(output_dir)]
-    words += ["--hub_model_id", target.repo_id]
-    words += ["--hub_private_repo"] if args.hub_private_repo else []
-    return shlex.join(words)
+    command = ["python", "run_glue.py", "--push_to_hub", "--output_dir", str(output_dir)]
+    private = ["--hub_private_repo"] if args.hub_private_repo else []
+    return shlex.join([*command, "--hub_model_id", target.repo_id, *private])
 
 
-def _first_predictions(output_dir: Path) -> Path | None:
-    """eval_predictions_mnli.tsv goes before eval_predictions_mnli-mm.tsv."""
-    return min(output_dir.glob("eval_predictions_*.tsv"), key=lambda path: (len(path.name), path.name), default=None)
-
-
-def _mixed_precision(args: Arguments) -> str:
+def _first_predictions(
+    output_dir: Path, args: Arguments, rows: Sequence[tuple[str, str | None]] | None
+) -> Predictions | None:
+    """Those of the first evaluation set: eval_predictions_mnli.tsv goes before eval_predictions_mnli-mm.tsv."""
+    paths = output_dir.glob("eval_predictions_*.tsv")
+    path = min(paths, key=lambda path: (len(path.name), path.name), default=None)
+    if path is None or rows is None:
+        return None
+    precision = "bf16" if args.bf16 else "fp16" if args.fp16 else "no"
     if args.bf16 is None and args.fp16 is None:
-        return os.environ.get("ACCELERATE_MIXED_PRECISION", "no")  # what `accelerate launch` set
-    return "bf16" if args.bf16 else "fp16" if args.fp16 else "no"
-
-
-def _last_seen(output_dir: Path, repo_id: str) -> str | None:
-    return _seen(output_dir).get(repo_id)
+        precision = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")  # what `accelerate launch` set
+    return Predictions(path, rows, args.max_seq_length, PRECISION_DTYPES.get(precision, "float32"))
 
 
 def _seen(output_dir: Path) -> dict[str, str]:

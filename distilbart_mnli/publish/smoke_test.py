@@ -9,6 +9,7 @@ pipeline against NLI done by hand.
 import json
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,39 +24,45 @@ from transformers import (
     pipeline,
 )
 
+from distilbart_mnli.data.labels import entailment_id, is_generic
 from distilbart_mnli.errors import RunError
+from distilbart_mnli.options.fields import PRECISION_DTYPES
 
 logger = logging.getLogger(__name__)
 
 ROWS = 64
+"""How many evaluation rows are compared."""
+
 # Mean difference of logits, relative to the largest one, that the dtype of a run explains; single logits may be four
-# times as far off. DESIGN's 2e-2 for bfloat16; float32 leaves room for a GPU's TF32 products (10 bits, 2**-10).
+# times as far off. 2e-2 is ten roundings of bfloat16 (2**-9), 5e-3 twenty of float16 (2**-12); float32 leaves room for
+# a GPU's TF32 products (10 bits, 2**-10).
 TOLERANCE = {"float32": 1e-3, "float16": 5e-3, "bfloat16": 2e-2}
-_MIXED = {"no": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 TEXT = "The museum opens an hour later on Mondays, and the new wing stays closed until spring."
 TOPICS = ["culture", "sports", "opening hours", "cooking"]
 TEMPLATE = "This example is {}."
 
 
-def smoke_test(
-    folder: Path,
-    rows: Sequence[tuple[str, str | None]] | None = None,
-    max_seq_length: int = 128,
-    predictions: Path | None = None,
-    start: str | None = None,
-    mixed_precision: str = "no",
-) -> None:
+@dataclass(frozen=True)
+class Predictions:
+    """Logits that the run wrote, and the texts that they belong to."""
+
+    path: Path
+    """eval_predictions_*.tsv. It is not published, so it lies elsewhere than the copy."""
+    rows: Sequence[tuple[str, str | None]]
+    """Texts of its first rows, at least `ROWS` of them or all."""
+    max_seq_length: int
+    """Of the run that wrote it."""
+    dtype: str = "float32"
+    """What it was computed in, unless the training wrote it (trainer_state.json says what that used)."""
+
+
+def smoke_test(folder: Path, predictions: Predictions | None = None, start: str | None = None) -> None:
     """Load `folder` as a stranger would, and compare.
 
     Args:
-        rows: texts of the first rows of `predictions`, at least `ROWS` of them or all; None: the logits are not
-            compared, and one log line says so.
-        max_seq_length: of the run that wrote `predictions`.
-        predictions: the run's eval_predictions_*.tsv; it is not published, so it lies elsewhere.
+        predictions: None: the logits are not compared, and one log line says so.
         start: folder or Hub id of the model that the run began with; it has the teacher's label names.
-        mixed_precision: "no", "fp16" or "bf16": what `predictions` were computed in, where it was not the training
-            that wrote them (trainer_state.json says what that used).
 
     Raises:
         RunError: naming the first thing that is wrong.
@@ -64,11 +71,11 @@ def smoke_test(
     _check_labels(folder, model.config, start)
     _check_tied(model)
     compared = ""
-    if rows is None or predictions is None:
+    if predictions is None:
         logger.info("smoke test: no evaluation rows at hand, so the logits are not compared")
     else:
-        compared = f" and gives the logits of {predictions.name}"
-        _check_logits(folder, model, tokenizer, list(rows)[:ROWS], max_seq_length, predictions, mixed_precision)
+        compared = f" and gives the logits of {predictions.path.name}"
+        _check_logits(folder, model, tokenizer, predictions)
     _check_zero_shot(model, tokenizer)
     logger.info("smoke test passed: %s loads with stock transformers%s", folder.name, compared)
 
@@ -106,8 +113,7 @@ def _check_labels(folder: Path, config: Any, start: str | None) -> None:
         except (OSError, ValueError):
             continue  # moved, or on the Hub and not in the cache: nothing to compare with
         expected = [id2label[index] for index in sorted(id2label)]
-        generic = all(str(name).startswith("LABEL_") for name in expected)  # those took the task's names
-        if not generic and expected != names:
+        if expected != names and not is_generic(expected):  # generic ones took the task's names
             raise RunError(f"smoke test: the labels {names} are not those of {place}, {expected}")
 
 
@@ -129,53 +135,46 @@ def _logits(model: Any, tokenizer: PreTrainedTokenizerBase, texts: tuple[str, st
         return model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits[0].float().numpy()
 
 
-def _check_logits(
-    folder: Path,
-    model: Any,
-    tokenizer: PreTrainedTokenizerBase,
-    rows: list[tuple[str, str | None]],
-    length: int,
-    predictions: Path,
-    mixed_precision: str,
-) -> None:
-    lines = [line.split("\t") for line in predictions.read_text(encoding="utf-8").splitlines()]
+def _check_logits(folder: Path, model: Any, tokenizer: PreTrainedTokenizerBase, predictions: Predictions) -> None:
+    lines = [line.split("\t") for line in predictions.path.read_text(encoding="utf-8").splitlines()]
     columns = [index for index, name in enumerate(lines[0]) if name.startswith("logit_")]
     names = [lines[0][index].removeprefix("logit_") for index in columns]
     labels = [model.config.id2label[index] for index in sorted(model.config.id2label)]
     if names != labels:
-        raise RunError(f"smoke test: {predictions.name} has logits of {names}, config.json names {labels}")
+        raise RunError(f"smoke test: {predictions.path.name} has logits of {names}, config.json names {labels}")
+    rows = predictions.rows[:ROWS]
     written = np.array([[float(line[index]) for index in columns] for line in lines[1 : len(rows) + 1]])
-    computed = np.array([_logits(model, tokenizer, row, length) for row in rows[: len(written)]])
-    dtype = _run_dtype(folder, mixed_precision)
+    computed = np.array([_logits(model, tokenizer, row, predictions.max_seq_length) for row in rows[: len(written)]])
+    dtype = _run_dtype(folder, predictions.dtype)
     scale = max(1.0, float(np.abs(written).max()))
     off = np.abs(computed - written) / scale
     if not (off.mean() <= TOLERANCE[dtype] and off.max() <= 4 * TOLERANCE[dtype]):
         row = int(np.nan_to_num(off, nan=np.inf).max(axis=1).argmax())
         raise RunError(
-            f"smoke test: the copy's logits are not those of {predictions.name}: row {row} has "
+            f"smoke test: the copy's logits are not those of {predictions.path.name}: row {row} has "
             f"{np.round(computed[row], 4).tolist()}, written is {np.round(written[row], 4).tolist()} "
             f"({dtype} explains {4 * TOLERANCE[dtype] * scale:.2g})"
         )
 
 
-def _run_dtype(folder: Path, mixed_precision: str) -> str:
-    """The coarsest of what the runs computed in and what the weights are saved in."""
+def _run_dtype(folder: Path, dtype: str) -> str:
+    """The coarsest of `dtype`, what the training computed in, and what the weights are saved in."""
     run = _read_json(folder / "trainer_state.json").get("run") or {}
-    saved = str(_read_json(folder / "config.json").get("dtype") or "float32")
-    used = [_MIXED.get(mixed_precision), _MIXED.get(run.get("mixed_precision") or "no"), saved]
-    return max((dtype for dtype in used if dtype in TOLERANCE), key=lambda dtype: TOLERANCE[dtype])
+    saved = _read_json(folder / "config.json").get("dtype")
+    used = {"float32", dtype, PRECISION_DTYPES.get(run.get("mixed_precision") or "no"), saved}
+    return max(TOLERANCE.keys() & used, key=TOLERANCE.__getitem__)
 
 
 def _check_zero_shot(model: Any, tokenizer: PreTrainedTokenizerBase) -> None:
     """The pipeline's ranking against the entailment logits of the same pairs; nothing to do without entailment."""
-    entailment = [index for name, index in model.config.label2id.items() if name.lower().startswith("entail")]
-    if not entailment:
+    entailment = entailment_id(model.config.label2id)
+    if entailment is None:
         return
     make_pipeline: Any = pipeline  # its overloads know every task but do not fit a model of type Any
     classify = make_pipeline("zero-shot-classification", model=model, tokenizer=tokenizer, device="cpu")
     found = classify(TEXT, TOPICS, hypothesis_template=TEMPLATE)
     length = model.config.max_position_embeddings
-    logits = [_logits(model, tokenizer, (TEXT, TEMPLATE.format(topic)), length)[entailment[0]] for topic in TOPICS]
+    logits = [_logits(model, tokenizer, (TEXT, TEMPLATE.format(topic)), length)[entailment] for topic in TOPICS]
     scores = np.exp(logits - np.max(logits)) / np.exp(logits - np.max(logits)).sum()
     by_hand = dict(zip(TOPICS, scores.tolist(), strict=True))
     ranked = [by_hand[label] for label in found["labels"]]

@@ -14,7 +14,7 @@ from huggingface_hub import get_token
 
 from distilbart_mnli.errors import InputError, RunError
 from distilbart_mnli.options.fields import Arguments
-from distilbart_mnli.public_text import public_command, without_paths
+from distilbart_mnli.public_text import without_paths
 
 PUBLISHED_FILES = (
     "config.json",
@@ -37,11 +37,7 @@ PUBLISHED_FILES = (
 """Names and patterns of the files that are uploaded; nothing else ever is."""
 
 NEEDED_FILES = ("config.json", "model.safetensors", "tokenizer_config.json")
-# Written by a run, so every path in them is one of this machine.
-_OURS = ("training_args.json", "trainer_state.json", "all_results.json", "tradeoffs.json")
-# Written by transformers. Only keys that name files may be touched: a token such as </s> is no path.
-_STOCK = ("config.json", "tokenizer_config.json")
-_FILE_KEY = re.compile(r".*_(?:path|file|dir)|file|path")
+_OURS = re.compile(r"(?:training_args|trainer_state|all_results|tradeoffs)\.json|eval_results_.*\.txt")
 _TOKEN = re.compile(rb"\b(?:hf|api_org)_[A-Za-z0-9]{30,}")
 _SECRET_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_HUB_TOKEN", "WANDB_API_KEY")
 _CHUNK = 1 << 24
@@ -67,27 +63,31 @@ def known_secrets(args: Arguments) -> list[str]:
 def staged(output_dir: Path, secrets: Iterable[str]) -> Iterator[Path]:
     """A temporary folder, named as output_dir, with what will be published; gone afterwards.
 
-    The weights are a symbolic link, so nothing large is copied.
+    The weights are a symbolic link, so nothing large is copied. Local paths are reduced to base names in what others
+    may have written: a teacher's settings, a person's words. What a run writes has none, and is refused with one.
 
     Raises:
-        RunError: a file holds a token or cannot be copied.
+        RunError: a file holds a token or a path of this machine, or cannot be copied.
     """
+    roots = _local_roots(output_dir)
     with tempfile.TemporaryDirectory(prefix="distilbart-mnli-") as temporary:
         folder = Path(temporary) / (output_dir.resolve().name or "model")
         try:
             folder.mkdir()
             for path in published_files(output_dir):
                 target = folder / path.name
-                if path.name in _OURS + _STOCK:
-                    content = _public(json.loads(path.read_text(encoding="utf-8")), path.name in _OURS)
+                if path.name in ("config.json", "tokenizer_config.json"):
+                    content = _public(json.loads(path.read_text(encoding="utf-8")))
                     target.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-                elif path.name == "README.md" or path.name.startswith("eval_results_"):
-                    text = _without_local_roots(path.read_text(encoding="utf-8"), output_dir)
-                    target.write_text(text, encoding="utf-8")
+                elif path.name == "README.md":
+                    text = path.read_text(encoding="utf-8")
+                    target.write_text(roots.sub(lambda match: Path(match[0]).name, text), encoding="utf-8")
                 elif path.suffix == ".safetensors":
                     target.symlink_to(path.resolve())
                 else:
                     shutil.copyfile(path, target)
+                    if _OURS.fullmatch(path.name):
+                        _refuse_paths(target, roots)
         except OSError as error:
             raise RunError(f"{error.filename}: cannot be staged: {error.strerror}") from error
         except ValueError as error:
@@ -101,28 +101,30 @@ def published_files(folder: Path) -> list[Path]:
     return [path for pattern in PUBLISHED_FILES for path in sorted(folder.glob(pattern)) if path.is_file()]
 
 
-def _public(value: Any, all_keys: bool, key: str = "") -> Any:
-    """`value` with paths of this machine reduced to base names: under every key, or only under those of files."""
+def _public(value: Any, key: str = "") -> Any:
+    """`value` with local paths reduced to base names under the keys of files: a token such as </s> is no path."""
     if isinstance(value, dict):
-        return {name: _public(entry, all_keys, name) for name, entry in value.items() if name != "hub_token"}
+        return {name: _public(entry, name) for name, entry in value.items()}
     if isinstance(value, list):
-        return [_public(entry, all_keys, key) for entry in value]
-    if not isinstance(value, str) or not (all_keys or _FILE_KEY.fullmatch(key)):
+        return [_public(entry, key) for entry in value]
+    if not isinstance(value, str) or not re.fullmatch(r".*_(?:path|file|dir)|file|path", key):
         return value
-    if key == "command":
-        return public_command(value)
     if value.startswith(("/", "~/")) and Path(value).expanduser().exists():
         return Path(value).name  # a path with spaces is recognised by being there
     return without_paths(value)
 
 
-def _without_local_roots(text: str, output_dir: Path) -> str:
-    """Prose may speak of /any/path; what lies in a folder of this user, run or machine is reduced to its base name."""
+def _local_roots(output_dir: Path) -> re.Pattern[str]:
+    """Finds paths into the folders of this user, run and machine. Prose may speak of any other: /usr/share."""
     roots = {Path.home(), Path.cwd(), output_dir.resolve().parent, Path(tempfile.gettempdir())}
-    for root in sorted((str(root) for root in roots if len(root.parts) > 1), key=len, reverse=True):
-        pattern = re.escape(root) + r"(?:/[^\s'\"`,;:)\]}<>]*)?(?![\w-])"
-        text = re.sub(pattern, lambda match: Path(match.group()).name, text)
-    return text
+    longest_first = sorted((re.escape(str(root)) for root in roots if len(root.parts) > 1), key=len, reverse=True)
+    return re.compile(rf"(?<![\w.~-])(?:{'|'.join(longest_first)})(?:/[^\s'\"`,;:)\]}}<>]*)?(?![\w-])")
+
+
+def _refuse_paths(path: Path, roots: re.Pattern[str]) -> None:
+    text = path.read_text(encoding="utf-8")
+    if found := roots.search(text) or re.search(r'(?<=")~?/[^"]+', text):
+        raise RunError(f"{path.name} holds a path of this machine, {found[0]}; take it out of the file")
 
 
 def _refuse_secrets(folder: Path, secrets: Iterable[str]) -> None:

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from distilbart_mnli.data.batches import Collator, TokenizedSplit
+from distilbart_mnli.data.batches import Collator
 from distilbart_mnli.data.splits import Split
 from distilbart_mnli.data.tasks import set_suffix
+from distilbart_mnli.data.tokens import TokenizedSplit
 from distilbart_mnli.model.encoder_cache import EncoderCache
 from distilbart_mnli.model.predict import evaluate_logits, predict_logits
 from distilbart_mnli.train.run import Run, open_encoder_cache, tokenize_split

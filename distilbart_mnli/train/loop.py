@@ -22,14 +22,8 @@ import torch
 from tqdm import tqdm
 
 from distilbart_mnli.command_line import resume_command
-from distilbart_mnli.data.batches import (
-    Collator,
-    TokenizedSplit,
-    epoch_order,
-    micro_batches,
-    prefetch,
-    steps_per_epoch,
-)
+from distilbart_mnli.data.batches import Collator, epoch_order, micro_batches, prefetch, steps_per_epoch
+from distilbart_mnli.data.tokens import TokenizedSplit
 from distilbart_mnli.errors import RunError, StoppedBySignal
 from distilbart_mnli.model.bart import compile_layers
 from distilbart_mnli.model.encoder_cache import EncoderCache

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from distilbart_mnli.data.batches import TokenizedSplit, digest_of, tokenizer_digest
+from distilbart_mnli.data.tokens import TokenizedSplit, digest_of, tokenizer_digest
 from distilbart_mnli.errors import InputError, RunError
 from distilbart_mnli.options.fields import FOLLOW_EVALUATIONS
 from distilbart_mnli.processes import gather_objects, together

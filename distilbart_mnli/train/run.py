@@ -10,9 +10,10 @@ import torch
 from accelerate import Accelerator
 from transformers import PreTrainedTokenizerBase
 
-from distilbart_mnli.data.batches import Padding, TokenizedSplit, tokenize
+from distilbart_mnli.data.batches import Padding
 from distilbart_mnli.data.splits import Split
 from distilbart_mnli.data.tasks import Task
+from distilbart_mnli.data.tokens import TokenizedSplit, tokenize
 from distilbart_mnli.model.bart import ShortCutBart
 from distilbart_mnli.model.encoder_cache import EncoderCache, FrozenEncoder, default_folder
 from distilbart_mnli.model.encoder_cache_build import CacheRequest, open_or_build

@@ -21,6 +21,7 @@ from distilbart_mnli.options.fields import Arguments
 from distilbart_mnli.processes import lock_output_dir, together, wait_for_all
 from distilbart_mnli.publish import hub, smoke_test
 from distilbart_mnli.publish.card import add_license, write_model_card
+from distilbart_mnli.publish.commit import PublishTarget
 from distilbart_mnli.publish.staging import check_publishable
 from distilbart_mnli.train import checkpoints, resume
 from distilbart_mnli.train.device import device_for
@@ -225,14 +226,14 @@ def predict(run: Run) -> None:
                 logger.info("%d predictions in %s", len(split), path)
 
 
-def write_card(run: Run, target: hub.PublishTarget | None) -> None:
+def write_card(run: Run, target: PublishTarget | None) -> None:
     """The model card, published or not."""
     with together():
         if run.is_main:
             write_model_card(run.output_dir, hub_model_id=target.repo_id if target else None)
 
 
-def publish(run: Run, sets: list[EvaluationSet], target: hub.PublishTarget | None) -> None:
+def publish(run: Run, sets: list[EvaluationSet], target: PublishTarget | None) -> None:
     """Publish output_dir from the first process; the others wait."""
     with together():
         if run.is_main:

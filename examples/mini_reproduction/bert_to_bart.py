@@ -35,7 +35,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
 from distilbart_mnli.command_line import OneLineParser  # noqa: E402
-from distilbart_mnli.data.batches import check_tokenizer  # noqa: E402  (needs the line above)
+from distilbart_mnli.data.tokens import check_tokenizer  # noqa: E402  (needs the line above)
 from distilbart_mnli.errors import InputError, run_command  # noqa: E402
 from distilbart_mnli.model.pretrained import read_card, read_settings, read_tokenizer, read_weights  # noqa: E402
 from distilbart_mnli.model.source import Source  # noqa: E402

@@ -12,7 +12,7 @@ from accelerate.state import AcceleratorState
 
 from distilbart_mnli.model.bart import ShortCutBart, compile_layers, freeze
 from distilbart_mnli.options.read import parse_arguments
-from distilbart_mnli.train.stages import run as run_stages
+from distilbart_mnli.train.stages import run_stages
 from tests.support.launch import run
 from tests.support.tiny import tiny_bart, tiny_mnli, tiny_tokenizer
 

@@ -150,7 +150,7 @@ def test_a_terminated_run_leaves_no_lock_file(tmp_path):
 def test_two_processes_that_score_at_once_offline_agree_and_leave_no_file(tmp_path):
     code = (
         "import numpy as np\n"
-        "from distilbart_mnli.data.splits import TASKS\n"
+        "from distilbart_mnli.data.tasks import TASKS\n"
         "from distilbart_mnli.data.metrics import compute_metrics\n"
         "for _ in range(5):\n"
         "    result = compute_metrics(TASKS['qqp'], np.arange(50) % 2, np.arange(50) % 3 % 2)\n"

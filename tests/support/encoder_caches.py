@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from distilbart_mnli.data.batches import TokenizedSplit, digest_of
+from distilbart_mnli.data.tokens import TokenizedSplit, digest_of
 from distilbart_mnli.model import encoder_cache_build
 from distilbart_mnli.model.bart import ShortCutBart, freeze
 from distilbart_mnli.model.encoder_cache import EncoderCache, FrozenEncoder

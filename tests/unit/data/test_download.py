@@ -1,4 +1,4 @@
-"""GLUE's files are made out of the Hub's, through the real datasets client. As a command: end_to_end/test_download.py."""
+"""GLUE's files are made out of the Hub's by the real datasets client; the command: end_to_end/test_download.py."""
 
 import dataclasses
 import io
@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from distilbart_mnli.data.download import download, select_tasks
-from distilbart_mnli.data.splits import TASKS, get_task, load_evaluation, load_test, load_train
+from distilbart_mnli.data.splits import get_task, load_evaluation, load_test, load_train
+from distilbart_mnli.data.tasks import TASKS
 from distilbart_mnli.errors import HubError, InputError, RunError
 from tests.support.glue_files import LAYOUTS, ONE_SET_EACH, glue_args, write_hub
 

@@ -6,15 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distilbart_mnli.data.splits import (
-    TASKS,
-    adopt_model_labels,
-    get_task,
-    load_evaluation,
-    load_test,
-    load_train,
-    match_labels,
-)
+from distilbart_mnli.data.labels import adopt_model_labels, match_labels
+from distilbart_mnli.data.splits import get_task, load_evaluation, load_test, load_train
+from distilbart_mnli.data.tasks import TASKS
 from distilbart_mnli.errors import InputError
 from distilbart_mnli.options.fields import Arguments
 
@@ -79,11 +73,11 @@ def test_a_second_text_that_one_file_lacks_is_missed(tmp_path):
         ("text,label\na\n", ".csv", "line 2: 1 fields, expected 2"),
         ('text,label\n"a,x\nb,y\n', ".csv", "line 2: not CSV"),
         ("body,label\na,x\nb,y\n", ".csv", "no column sentence1 or premise or text or sentence (for sentence1)"),
-        ('{"text": "a"\n', ".jsonl", "line 1: not JSON"),
-        ("[1]\n", ".jsonl", "line 1: expected one JSON object a line, found list"),
+        ('{"text": "a"\n', ".jsonl", "line 1: not a JSON object"),
+        ("[1]\n", ".jsonl", "line 1: not a JSON object"),
         ('{"text": "a", "label": "x"}\n{"text": "b"}\n', ".jsonl", "line 2: no text in label"),
         ('{"text": "a", "label": ["x"]}\n', ".jsonl", "line 1: no text in label"),
-        ('{"text": "\\ud800", "label": "x"}\n', ".jsonl", "line 1: half of a surrogate pair"),
+        ('{"text": "\\ud800", "label": "x"}\n', ".jsonl", "line 1: not a JSON object"),
         ("text,label\na,x\n", ".xlsx", "unknown kind of file"),
     ],
 )

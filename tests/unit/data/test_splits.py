@@ -9,14 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distilbart_mnli.data.splits import (
-    TASKS,
-    get_task,
-    load_evaluation,
-    load_test,
-    load_train,
-    match_labels,
-)
+from distilbart_mnli.data.labels import match_labels
+from distilbart_mnli.data.splits import get_task, load_evaluation, load_test, load_train
+from distilbart_mnli.data.tasks import TASKS
 from distilbart_mnli.errors import InputError
 from tests.support.glue_files import LABEL_NAMES, LAYOUTS, ONE_SET_EACH, glue_args, write_task
 

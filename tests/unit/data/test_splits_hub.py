@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from distilbart_mnli.data.splits import TASKS, get_task, load_evaluation, load_test, load_train
+from distilbart_mnli.data.splits import get_task, load_evaluation, load_test, load_train
+from distilbart_mnli.data.tasks import TASKS
 from distilbart_mnli.errors import HubError, InputError
 from tests.support.glue_files import COLUMNS_ON_THE_HUB, ONE_SET_EACH, glue_args, write_hub
 

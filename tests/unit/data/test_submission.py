@@ -9,8 +9,10 @@ import zipfile
 import numpy as np
 import pytest
 
-from distilbart_mnli.data.splits import TASKS, Split, get_task, load_test, match_labels
+from distilbart_mnli.data.labels import match_labels
+from distilbart_mnli.data.splits import Split, get_task, load_test
 from distilbart_mnli.data.submission import main, write_submission, zip_submission
+from distilbart_mnli.data.tasks import TASKS
 from distilbart_mnli.errors import InputError, RunError, run_command
 from distilbart_mnli.model.predict import to_task_predictions
 from tests.support.glue_files import ONE_SET_EACH, glue_args, write_task

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from distilbart_mnli.data.batches import Collator, MicroBatch, Padding, TokenizedSplit, digest_of
+from distilbart_mnli.data.batches import Collator, MicroBatch, Padding
+from distilbart_mnli.data.tokens import TokenizedSplit, digest_of
 from distilbart_mnli.model import encoder_cache
 from distilbart_mnli.model.encoder_cache import open_cache
 from tests.support.encoder_caches import (

@@ -8,8 +8,9 @@ import torch
 from sklearn.metrics import accuracy_score
 from transformers import BartForSequenceClassification
 
-from distilbart_mnli.data.batches import Collator, Padding, TokenizedSplit, digest_of
-from distilbart_mnli.data.splits import TASKS
+from distilbart_mnli.data.batches import Collator, Padding
+from distilbart_mnli.data.tasks import TASKS
+from distilbart_mnli.data.tokens import TokenizedSplit, digest_of
 from distilbart_mnli.errors import RunError
 from distilbart_mnli.model.bart import ShortCutBart
 from distilbart_mnli.model.predict import (

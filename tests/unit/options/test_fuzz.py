@@ -17,8 +17,9 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from distilbart_mnli.data.batches import Collator, MicroBatch, Padding, tokenize
+from distilbart_mnli.data.batches import Collator, MicroBatch, Padding
 from distilbart_mnli.data.splits import Split
+from distilbart_mnli.data.tokens import tokenize
 from distilbart_mnli.errors import InputError
 from distilbart_mnli.model.bart import ShortCutBart
 from distilbart_mnli.options.fields import Arguments

@@ -10,12 +10,10 @@ from huggingface_hub import ModelCard
 from distilbart_mnli.errors import InputError
 from distilbart_mnli.publish.card import add_license, write_model_card
 from tests.support.card_reading import check_hub_rules, readme, write
-from tests.support.finished_run import RESULTS, finished_run, on_data_that_is_not_glue, write_json
+from tests.support.finished_run import RESULTS, on_data_that_is_not_glue, write_json
 
-
-@pytest.fixture
-def student(tmp_path) -> Path:
-    return finished_run(tmp_path / "distilbart-mnli-12-1")
+LAST = "<!-- end generated: citation -->"
+END = (LAST, f"{LAST}\n\nThe end.")
 
 
 def edit(folder: Path, *changes: tuple[str, str]) -> None:
@@ -34,7 +32,7 @@ def test_text_outside_the_generated_sections_stays_where_it_is_and_the_sections_
             "<!-- begin generated: use -->",
             "## Thanks\n\nTo *Grace*,\n\n\nand to Ada.\n\n<!-- begin generated: use -->",
         ),
-        ("<!-- checksums", "The end.\n\n<!-- checksums"),
+        END,
     )
     write_json(student / "all_results.json", {**RESULTS, "eval_accuracy": 0.5})
     write_model_card(student)
@@ -58,36 +56,48 @@ def test_sections_that_a_person_moved_stay_where_they_were_put(student):
     assert readme(student) == text
 
 
-def test_metadata_that_a_person_added_or_changed_stays_and_the_rest_is_renewed(student):
+def test_metadata_of_other_keys_stays_and_what_is_generated_is_renewed(student):
     write_model_card(student)
-    own_result = """  - task: {type: zero-shot-classification}
-    dataset: {type: fancyzhx/ag_news, name: AG News}
-    metrics: [{type: accuracy, value: 0.71}]
-model-index-end: here"""
     edit(
         student,
-        ("license: mit", "license: cc-by-4.0\nthumbnail: https://example.com/a.png"),
+        ("license: mit", "license: cc-by-4.0\nthumbnail: https://example.com/a.png\nco2_eq_emissions: {emissions: 3}"),
         ("- distilbart-mnli\n", "- distilbart-mnli\n- tickets\n"),
         ("- nyu-mll/glue", "- nyu-mll/glue\n- stanfordnlp/snli"),
-        (
-            "- example_title: One label",
-            "- text: Mine\n  candidate_labels: a, b\n  multi_class: false\n- example_title: 1",
-        ),
-        ("\n---\n\n<!--", f"\n{own_result}\n---\n\n<!--"),
     )
     write_json(student / "all_results.json", {**RESULTS, "eval_accuracy": 0.5})
     metadata, _ = write(student)
     check_hub_rules(metadata)
-    assert (metadata["license"], metadata["thumbnail"]) == ("cc-by-4.0", "https://example.com/a.png")
-    assert metadata["model-index-end"] == "here"
-    assert metadata["tags"] == ["distilbart", "distilbart-mnli", "tickets"]
-    assert metadata["datasets"] == ["nyu-mll/glue", "stanfordnlp/snli"]
-    # The example that was changed is there as changed, once; the other generated one is untouched.
-    assert [entry.get("example_title") for entry in metadata["widget"]] == ["Several labels", None, 1]
-    values = {
-        result["dataset"]["name"]: result["metrics"][0]["value"] for result in metadata["model-index"][0]["results"]
-    }
-    assert values == {"GLUE MNLI, matched": 0.5, "GLUE MNLI, mismatched": RESULTS["eval_accuracy_mm"], "AG News": 0.71}
+    assert metadata["thumbnail"] == "https://example.com/a.png"
+    assert metadata["co2_eq_emissions"] == {"emissions": 3}
+    assert (metadata["license"], metadata["datasets"]) == ("mit", ["nyu-mll/glue"])
+    assert metadata["tags"] == ["distilbart", "distilbart-mnli"]
+    values = [result["metrics"][0]["value"] for result in metadata["model-index"][0]["results"]]
+    assert values == [0.5, RESULTS["eval_accuracy_mm"]]
+
+
+def test_a_license_on_the_card_stays_where_the_run_names_none(student):
+    state = json.loads((student / "trainer_state.json").read_text(encoding="utf-8"))
+    write_json(student / "trainer_state.json", {**state, "run": {**state["run"], "license": None}})
+    write_model_card(student)
+    edit(student, ("library_name:", "license: other\nlicense_name: house\nlicense_link: https://x.org\nlibrary_name:"))
+    for _ in range(2):
+        metadata, text = write(student)
+        named = [metadata[key] for key in ("license", "license_name", "license_link")]
+        assert named == ["other", "house", "https://x.org"]
+        assert "license is not stated" not in text
+
+
+def test_the_notice_and_the_hidden_checksums_of_release_1_0_go(student):
+    write_model_card(student)
+    whole = readme(student)
+    comment = '<!-- checksums of the generated metadata: {"license": "1b2c3d4e"} -->'
+    notice = (
+        "<!-- What lies between begin and end comments is written anew after every run. Text outside them is kept. -->"
+    )
+    old = re.sub(r"<!-- What lies .*? -->", notice, whole) + f"\n{comment}\n"
+    (student / "README.md").write_text(old)
+    write_model_card(student)
+    assert readme(student) == whole
 
 
 def test_metadata_that_is_not_true_any_more_goes(student):
@@ -149,7 +159,7 @@ def test_a_copied_section_is_kept_once_and_words_between_the_copies_stay(student
 
 def test_windows_line_ends_are_read(student):
     write_model_card(student)
-    edit(student, ("<!-- checksums", "My words.\n\n<!-- checksums"))
+    edit(student, (LAST, f"{LAST}\n\nMy words."))
     (student / "README.md").write_bytes(readme(student).replace("\n", "\r\n").encode())
     write_model_card(student)
     text = readme(student)
@@ -167,12 +177,12 @@ def test_a_damaged_file_is_named_in_one_line_and_the_card_stays_as_it_was(studen
     (student / name).write_text('{"eval_accuracy": 0.')
     with pytest.raises(InputError) as error:
         write_model_card(student)
-    assert name in str(error.value) and "not JSON" in str(error.value) and "\n" not in str(error.value)
+    assert name in str(error.value) and "\n" not in str(error.value)
     assert readme(student) == before
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(InputError, match=r"nowhere: no such folder"):
+    with pytest.raises(InputError, match="nowhere"):
         write_model_card(tmp_path / "nowhere")
 
 
@@ -181,7 +191,7 @@ def test_a_license_can_be_added_to_the_card_of_a_finished_run(student, caplog):
     state["run"].pop("license", None)
     write_json(student / "trainer_state.json", state)
     write_model_card(student)
-    edit(student, ("<!-- checksums", "The end.\n\n<!-- checksums"))
+    edit(student, END)
     assert ModelCard.load(student / "README.md").data.license is None
     assert "license is not stated" in readme(student)
     caplog.clear()
@@ -193,4 +203,4 @@ def test_a_license_can_be_added_to_the_card_of_a_finished_run(student, caplog):
     add_license(student, "apache-2.0")
     assert readme(student) == before and not caplog.messages
     add_license(student, "mit")
-    assert readme(student) == before and "names the license apache-2.0 already" in caplog.text
+    assert readme(student) == before and "apache-2.0" in caplog.text

@@ -33,11 +33,6 @@ from tests.support.tiny import GLUE_LABELS, TEACHER_LABELS
 TABLE_2020 = {"89.9", "90.01", "87.08", "87.5", "88.1", "88.19", "89.19", "89.01", "89.56", "89.52"}
 
 
-@pytest.fixture
-def student(tmp_path) -> Path:
-    return finished_run(tmp_path / "distilbart-mnli-12-1")
-
-
 def test_the_metadata_of_a_student(student):
     metadata, _ = write(student)
     assert {key: metadata[key] for key in metadata if key not in ("widget", "model-index")} == {

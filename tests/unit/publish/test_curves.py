@@ -1,7 +1,6 @@
 """The picture of the training: legible on light and on dark pages, and there exactly where there is a log."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,12 +9,6 @@ from PIL import Image
 from distilbart_mnli.publish.curves import plot_training_curves
 from tests.support.card_reading import write
 from tests.support.finished_run import finished_run, write_json
-
-
-@pytest.fixture
-def student(tmp_path) -> Path:
-    return finished_run(tmp_path / "distilbart-mnli-12-1")
-
 
 LIGHT, DARK = (255, 255, 255), (11, 15, 25)
 

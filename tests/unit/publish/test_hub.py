@@ -6,7 +6,6 @@ The real huggingface_hub client speaks over HTTP with the small Hub of hub_serve
 import json
 import os
 import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,35 +17,13 @@ from distilbart_mnli.errors import CommandError, HubError, InputError, RunError
 from distilbart_mnli.options.read import parse_arguments
 from distilbart_mnli.publish import hub as product
 from distilbart_mnli.publish import staging
-from distilbart_mnli.publish.hub import PublishTarget, preflight, publish
+from distilbart_mnli.publish.commit import PublishTarget, commit_message
+from distilbart_mnli.publish.hub import preflight, publish
 from distilbart_mnli.publish.staging import PUBLISHED_FILES, staged
 from distilbart_mnli.train import stages
 from tests.support.hub_server import FOREVER, Hub
-from tests.support.publishing import REPO, ROWS, arguments, finished_run, log_in, shorten_waits
+from tests.support.publishing import REPO, ROWS, arguments, log_in
 from tests.support.tiny import ROOT
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> Path:
-    return finished_run(tmp_path_factory.mktemp("run") / "distilbart-mnli-2-1")
-
-
-@pytest.fixture
-def run_dir(finished, tmp_path) -> Path:
-    return Path(shutil.copytree(finished, tmp_path / finished.name))
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    shorten_waits(monkeypatch)
-    with Hub(tmp_path / "hub") as hub:
-        log_in(monkeypatch, hub, hub.add_user("ann", orgs=["lab"]))
-        yield hub
-
-
-@pytest.fixture
-def no_smoke(monkeypatch):
-    monkeypatch.setattr(product, "smoke_test", lambda *arguments: None)  # tested in test_smoke_test.py
 
 
 def refused(error: type[CommandError], match: str, call, *given) -> str:
@@ -108,7 +85,7 @@ def test_what_others_made_of_it_since_is_named_and_only_force_replaces_it(hub, r
     first = publish(run_dir, arguments(run_dir))
     hub.push(REPO, {"README.md": b"# Written by hand\n"})
     assert publish(run_dir, arguments(run_dir)) == first
-    assert "has changed since these files were published there" in caplog.text and "README.md" in caplog.text
+    assert "README.md" in caplog.text
     assert hub.files(REPO)["README.md"] == b"# Written by hand\n"
     publish(run_dir, arguments(run_dir, hub_force=True))
     assert hub.files(REPO)["README.md"] == (run_dir / "README.md").read_bytes()
@@ -120,7 +97,7 @@ def test_a_publication_elsewhere_does_not_make_it_forget_what_it_saw_here(hub, r
     publish(run_dir, arguments(run_dir, hub_model_id="lab/model"))
     hub.push(REPO, {"README.md": b"# Written by hand\n"})
     (run_dir / "README.md").write_text((run_dir / "README.md").read_text() + "more\n")
-    refused(HubError, r"changed since .*README.md\).*--hub_force", publish, run_dir, arguments(run_dir))
+    refused(HubError, "README.md.*--hub_force", publish, run_dir, arguments(run_dir))
     assert hub.files(REPO)["README.md"] == b"# Written by hand\n"
 
 
@@ -161,7 +138,7 @@ def test_the_default_name_is_the_users_and_the_folders(hub, run_dir, no_smoke):
 
 def test_scores_that_are_no_numbers_stay_out_of_the_message(run_dir):
     (run_dir / "all_results.json").write_text('{"eval_accuracy": NaN, "eval_f1": 0.5, "eval_loss": 1.0, "epoch": 1}')
-    title, description = product.commit_message(run_dir)
+    title, description = commit_message(run_dir)
     assert title == "Add distilbart-mnli-2-1: f1 0.5000"
     assert "nan" not in description.lower() and "epoch = 1" in description
 
@@ -169,18 +146,18 @@ def test_scores_that_are_no_numbers_stay_out_of_the_message(run_dir):
 def test_a_failed_smoke_test_stops_the_upload_and_says_why(hub, run_dir):
     config = json.loads((run_dir / "config.json").read_text())
     (run_dir / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": False}))
-    refused(RunError, "not published: smoke test: .*missing keys", publish, run_dir, arguments(run_dir), None, ROWS)
+    refused(RunError, "missing keys", publish, run_dir, arguments(run_dir), None, ROWS)
     assert not hub.repos and hub.asked("preupload") == 0
 
 
 def test_wrong_logits_stop_the_upload(hub, run_dir):
-    refused(RunError, "logits are not those", publish, run_dir, arguments(run_dir), None, ROWS[::-1])
+    refused(RunError, "eval_predictions_mnli.tsv", publish, run_dir, arguments(run_dir), None, ROWS[::-1])
     assert not hub.repos
 
 
 def test_a_folder_without_a_finished_model_is_bad_input_before_any_request(hub, tmp_path):
-    refused(InputError, "model.safetensors.* missing", preflight, arguments(tmp_path))
-    refused(InputError, "model.safetensors.* missing", publish, tmp_path, arguments(tmp_path))
+    refused(InputError, "model.safetensors", preflight, arguments(tmp_path))
+    refused(InputError, "model.safetensors", publish, tmp_path, arguments(tmp_path))
     assert not hub.requests
 
 
@@ -188,38 +165,44 @@ def test_a_folder_without_a_finished_model_is_bad_input_before_any_request(hub, 
 # Leaks
 
 
-def test_local_paths_are_reduced_and_tokens_of_the_tokenizer_are_not(run_dir, monkeypatch):
+def edit_json(path: Path, **values) -> None:
+    path.write_text(json.dumps({**(json.loads(path.read_text()) if path.exists() else {}), **values}))
+
+
+def test_local_paths_in_settings_and_prose_are_reduced_and_tokens_of_the_tokenizer_are_not(run_dir):
     home = run_dir.parent / "my data"
     home.mkdir()
-    edits = {
-        "config.json": {
-            "_name_or_path": "/home/ann/models/start",
-            "teacher_name_or_path": "facebook/bart-large-mnli",
-        },
-        "tokenizer_config.json": {"name_or_path": str(home), "tokenizer_file": "/opt/x/tokenizer.json"},
-        "training_args.json": {"data_dir": str(home), "output_dir": "/scratch/u123/out", "run_name": "a/b"},
-        "trainer_state.json": {"run": {"command": "run_glue.py --data_dir /home/ann/glue_data --hub_token hf_abc"}},
-        "tradeoffs.json": [{"model": "/home/ann/out/distilbart-mnli-12-1", "url": "https://example.org/a/b"}],
-    }
+    edit_json(run_dir / "config.json", _name_or_path="/home/ann/start", other_path="/home/ann/x", url="https://a.b/c")
+    edit_json(run_dir / "tokenizer_config.json", cache_dir=str(home), tokenizer_file="/opt/x/tokenizer.json")
     (run_dir / "README.md").write_text(f"# Hi\nIn `{run_dir}` and {home.parent}/x/y.json, not in /usr/share.\n")
-    for name, values in edits.items():
-        path = run_dir / name
-        old = json.loads(path.read_text()) if path.exists() else {}
-        path.write_text(json.dumps({**old, **values} if isinstance(values, dict) else values))
     with staged(run_dir, []) as folder:
-        read = {name: json.loads((folder / name).read_text()) for name in edits}
+        config, tokenizer = (json.loads((folder / f"{name}config.json").read_text()) for name in ("", "tokenizer_"))
         card = (folder / "README.md").read_text()
-        text = card + "".join((folder / name).read_text() for name in edits)
-    assert read["config.json"]["_name_or_path"] == "start"
-    assert read["config.json"]["teacher_name_or_path"] == "facebook/bart-large-mnli"
-    assert read["tokenizer_config.json"]["name_or_path"] == read["training_args.json"]["data_dir"] == "my data"
-    assert read["tokenizer_config.json"]["eos_token"] == "</s>"
-    assert read["training_args.json"]["run_name"] == "a/b"
-    assert read["trainer_state.json"]["run"]["command"] == "run_glue.py --data_dir glue_data"
-    assert read["tradeoffs.json"][0] == {"model": "distilbart-mnli-12-1", "url": "https://example.org/a/b"}
+    assert (config["_name_or_path"], config["other_path"], config["url"]) == ("start", "x", "https://a.b/c")
+    assert (tokenizer["cache_dir"], tokenizer["tokenizer_file"]) == ("my data", "tokenizer.json")
+    assert tokenizer["eos_token"] == "</s>"
     assert card == f"# Hi\nIn `{run_dir.name}` and y.json, not in /usr/share.\n"
-    for fragment in ("/home", "/scratch", "/opt", "hf_abc", str(run_dir.parent)):
-        assert fragment not in text
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("training_args.json", {"output_dir": "/scratch/u123/out"}),
+        ("trainer_state.json", {"run": {"command": f"run_glue.py --data_dir {Path.home()}/glue_data"}}),
+        ("tradeoffs.json", {"model": "~/out/distilbart-mnli-12-1"}),
+    ],
+)
+def test_a_path_in_what_a_run_writes_itself_stops_the_publication(hub, run_dir, name, values):
+    edit_json(run_dir / name, **values)
+    refused(RunError, f"{name} .*path", publish, run_dir, arguments(run_dir))
+    assert not hub.repos
+
+
+def test_names_that_only_look_like_paths_are_published(run_dir):
+    values = {"run_name": "a/tmp", "data_dir": "./tmp/x", "hub_model_id": REPO, "url": "https://x.org/tmp/y"}
+    edit_json(run_dir / "training_args.json", **values)
+    with staged(run_dir, []) as folder:
+        assert json.loads((folder / "training_args.json").read_text()).items() >= values.items()
 
 
 @pytest.mark.parametrize(
@@ -236,7 +219,7 @@ def test_a_token_in_any_byte_stops_the_publication(hub, run_dir, monkeypatch, na
     value = {"own": next(iter(hub.users)), "WANDB_API_KEY": os.environ["WANDB_API_KEY"]}.get(secret, secret)
     with (run_dir / name).open("ab") as file:
         file.write(f"\nlogin: {value}\n".encode())
-    message = refused(RunError, f"{name} holds an access token", publish, run_dir, arguments(run_dir))
+    message = refused(RunError, f"{name} .*token", publish, run_dir, arguments(run_dir))
     assert value not in message and not hub.repos
 
 
@@ -245,7 +228,7 @@ def test_a_token_that_lies_across_two_reads_is_found(run_dir, monkeypatch, chunk
     monkeypatch.setattr(staging, "_CHUNK", chunk)
     with (run_dir / "model.safetensors").open("ab") as file:
         file.write(b"x" * 5 + b"a-secret-of-many-bytes" + b"y" * 5)
-    with pytest.raises(RunError, match="holds an access token"), staged(run_dir, ["a-secret-of-many-bytes"]):
+    with pytest.raises(RunError, match=r"model.safetensors .*token"), staged(run_dir, ["a-secret-of-many-bytes"]):
         pass
 
 
@@ -270,23 +253,23 @@ def preflight_refused(hub: Hub, run_dir: Path, match: str, **changes) -> str:
 
 def test_without_a_token_it_says_how_to_log_in(hub, run_dir, monkeypatch):
     log_in(monkeypatch, hub, None)
-    preflight_refused(hub, run_dir, "hf auth login.*HF_TOKEN")
+    preflight_refused(hub, run_dir, "HF_TOKEN")
     assert not hub.requests
 
 
 def test_a_wrong_token_is_refused(hub, run_dir, monkeypatch):
     log_in(monkeypatch, hub, "hf_wrongwrongwrongwrongwrong")
-    message = preflight_refused(hub, run_dir, r"401.*hf auth login")
+    message = preflight_refused(hub, run_dir, "401")
     assert "hf_wrong" not in message
 
 
 def test_a_token_that_may_only_read_is_refused(hub, run_dir, monkeypatch):
     log_in(monkeypatch, hub, hub.add_user("ann", role="read"))
-    preflight_refused(hub, run_dir, "may only read.*settings/tokens")
+    preflight_refused(hub, run_dir, "settings/tokens")
 
 
 def test_a_foreign_namespace_is_refused_and_the_possible_ones_are_named(hub, run_dir):
-    preflight_refused(hub, run_dir, "may not write to google; possible: ann, lab", hub_model_id="google/model")
+    preflight_refused(hub, run_dir, "google.*: ann, lab", hub_model_id="google/model")
 
 
 def test_an_own_organisation_is_allowed(hub, run_dir):
@@ -295,7 +278,7 @@ def test_an_own_organisation_is_allowed(hub, run_dir):
 
 def test_somebody_elses_repository_is_refused_by_the_hub_itself(hub, run_dir):
     hub.add_repo("google/model")
-    preflight_refused(hub, run_dir, "forbids it .403", hub_model_id="google/model")
+    preflight_refused(hub, run_dir, "403", hub_model_id="google/model")
 
 
 @pytest.mark.parametrize("repo", ["ann/model", "google/model"])
@@ -305,48 +288,49 @@ def test_where_the_hub_has_no_auth_check_role_and_namespaces_decide(hub, run_dir
     if repo == "ann/model":
         assert preflight(arguments(run_dir, hub_model_id=repo)).parent == hub.commits(repo)[-1].oid
     else:
-        preflight_refused(hub, run_dir, "may not write to google", hub_model_id=repo)
+        preflight_refused(hub, run_dir, "google", hub_model_id=repo)
 
 
-def test_a_fine_grained_token_needs_the_right_for_that_namespace(hub, run_dir, monkeypatch):
+def test_of_a_fine_grained_token_only_the_namespace_is_checked(hub, run_dir, monkeypatch):
     log_in(monkeypatch, hub, hub.add_user("ann", role="fineGrained", orgs=["lab"]))
-    assert preflight(arguments(run_dir)).repo_id == REPO
-    preflight_refused(hub, run_dir, "no repo.write for lab", hub_model_id="lab/model")
+    for allowed in (REPO, "lab/model"):
+        assert preflight(arguments(run_dir, hub_model_id=allowed)).repo_id == allowed
+    preflight_refused(hub, run_dir, "google", hub_model_id="google/model")
 
 
 def test_a_name_the_hub_does_not_allow_is_refused(hub, run_dir):
-    preflight_refused(hub, run_dir, "not a name the Hub allows", hub_model_id="ann/two words")
+    preflight_refused(hub, run_dir, "hub_model_id ann/two words", hub_model_id="ann/two words")
 
 
 def test_a_public_repository_is_not_mistaken_for_a_private_one(hub, run_dir):
     hub.add_repo(REPO)
-    preflight_refused(hub, run_dir, "exists and is public", hub_private_repo=True)
+    preflight_refused(hub, run_dir, "hub_private_repo", hub_private_repo=True)
 
 
 def test_a_licence_the_hub_does_not_know_is_refused_before_training(hub, run_dir):
-    preflight_refused(hub, run_dir, "metadata: .*license", license="no-such-licence")
+    preflight_refused(hub, run_dir, "license", license="no-such-licence")
 
 
 def test_a_publish_only_run_checks_the_card_itself(hub, run_dir):
     (run_dir / "README.md").write_text("---\nlicense: no-such-licence\n---\n")
-    refused(HubError, "metadata: .*license", preflight, arguments(run_dir))
+    refused(HubError, "license", preflight, arguments(run_dir))
 
 
 def test_a_publish_only_run_adds_a_license_that_the_card_lacks(hub, run_dir, no_smoke, monkeypatch):
     (run_dir / "README.md").write_text("# By hand\n\nWords of mine.\n")
-    monkeypatch.setattr(stages, "set_up_logging", lambda main: None)
+    monkeypatch.setattr(stages, "set_up_logging", lambda: None)
     stages.run_stages(arguments(run_dir, license="apache-2.0"))
     card = ModelCard(hub.files(REPO)["README.md"].decode())
     assert card.data.license == "apache-2.0" and "Words of mine." in card.text
     (run_dir / "model.safetensors").unlink()
     before = (run_dir / "README.md").read_bytes()
-    refused(InputError, "no finished model to publish", stages.run, arguments(run_dir, license="mit"))
+    refused(InputError, "model.safetensors", stages.run_stages, arguments(run_dir, license="mit"))
     assert (run_dir / "README.md").read_bytes() == before
 
 
 def test_offline_mode_is_named(hub, run_dir, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    preflight_refused(hub, run_dir, "HF_HUB_OFFLINE is set")
+    preflight_refused(hub, run_dir, "HF_HUB_OFFLINE")
 
 
 def test_a_repository_edited_since_the_last_publication_is_noticed_before_training(hub, run_dir, no_smoke):
@@ -354,7 +338,7 @@ def test_a_repository_edited_since_the_last_publication_is_noticed_before_traini
     assert preflight(arguments(run_dir, do_train=True)).parent == hub.commits(REPO)[-1].oid
     hub.push(REPO, {"README.md": b"# Written by hand\n"})
     hub.requests.clear()
-    preflight_refused(hub, run_dir, r"changed since .*README.md\).*--hub_force")
+    preflight_refused(hub, run_dir, "README.md.*--hub_force")
     assert preflight(arguments(run_dir, do_train=True, hub_force=True)).parent == hub.commits(REPO)[-1].oid
 
 
@@ -402,7 +386,7 @@ def test_a_refusal_ends_a_process_with_code_3_one_line_and_no_token(hub, run_dir
     done = child(PUBLISH.format(words=words), hub, token, tmp_path / "home", xet=False)
     assert done.returncode == 3
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
-    assert "may only read" in line and "Traceback" not in done.stderr
+    assert "eve/model" in line and "Traceback" not in done.stderr
     assert token not in done.stdout + done.stderr
 
 

@@ -19,7 +19,8 @@ import torch
 from transformers import AutoTokenizer, BartForSequenceClassification, get_scheduler
 
 from distilbart_mnli.data.batches import epoch_order
-from distilbart_mnli.data.splits import TASKS, load_train
+from distilbart_mnli.data.splits import load_train
+from distilbart_mnli.data.tasks import TASKS
 from distilbart_mnli.errors import InputError, RunError
 from distilbart_mnli.model.bart import ShortCutBart, freeze
 from distilbart_mnli.options.fields import Arguments

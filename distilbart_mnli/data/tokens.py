@@ -1,0 +1,175 @@
+"""From texts to token ids, once: kept in the datasets library's cache under what decides them.
+
+check_tokenizer(tokenizer, model.config, 128, "my-model")
+train = tokenize(split, tokenizer, 128, match_labels(task, id2label, "my-model"))
+train.ids[train.offsets[i] : train.offsets[i + 1]]      # row i, without padding
+"""
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pyarrow
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+
+from distilbart_mnli.data.splits import Split
+from distilbart_mnli.errors import InputError, RunError
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TokenizedSplit:
+    """Token ids of all rows, ragged, in two flat arrays (row i is `ids[offsets[i]:offsets[i + 1]]`)."""
+
+    name: str
+    ids: np.ndarray  # int32 [tokens]
+    offsets: np.ndarray  # int64 [rows + 1]
+    labels: np.ndarray | None  # int64 [rows], ids of the model; float32 for regression; None without labels
+    digest: str  # SHA-256 of ids and offsets: the content that a model sees
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of every row: int64 [rows]."""
+        return np.diff(self.offsets)
+
+
+def digest_of(*parts: bytes | str | np.ndarray) -> str:
+    """SHA-256 over the parts and their lengths, so that ("ab", "c") and ("a", "bc") differ."""
+    digest = sha256()
+    for part in parts:
+        if isinstance(part, np.ndarray):
+            data: bytes | memoryview = np.ascontiguousarray(part).data.cast("B")
+        else:
+            data = part.encode() if isinstance(part, str) else part
+        digest.update(len(data).to_bytes(8, "little"))
+        digest.update(data)
+    return digest.hexdigest()
+
+
+def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
+    """SHA-256 of what decides a fast tokenizer's ids: its whole state but truncation and padding."""
+    backend = tokenizer.backend_tokenizer.__class__.from_str(tokenizer.backend_tokenizer.to_str())
+    backend.no_truncation()
+    backend.no_padding()
+    return digest_of(backend.to_str())
+
+
+def check_tokenizer(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig, max_length: int, name: str) -> None:
+    """Raises InputError where the tokenizer cannot feed this model."""
+    if not getattr(tokenizer, "is_fast", False):
+        raise InputError(f"{name}: the tokenizer has no tokenizer.json; save it as a fast tokenizer first")
+    largest = max(tokenizer.get_vocab().values())
+    if largest >= config.vocab_size:
+        raise InputError(
+            f"{name}: the tokenizer has ids up to {largest}, the model {config.vocab_size} embeddings; "
+            "give the model's own tokenizer with tokenizer_name"
+        )
+    ids = tokenizer("a", "b")["input_ids"]
+    if not ids or ids[-1] != config.eos_token_id:
+        raise InputError(
+            f"{name}: the tokenizer ends a pair with id {ids[-1] if ids else None}, the model reads its answer at "
+            f"eos_token_id {config.eos_token_id}; give the model's own tokenizer with tokenizer_name"
+        )
+    if max_length > config.max_position_embeddings:
+        raise InputError(
+            f"max_seq_length {max_length} is more than the model's {config.max_position_embeddings} positions"
+        )
+    if max_length < len(ids):
+        raise InputError(f"max_seq_length {max_length} leaves no room for text beside the special tokens")
+
+
+def tokenize(
+    split: Split,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    label_map: np.ndarray | None = None,
+    progress: bool = False,
+) -> TokenizedSplit:
+    """Tokenise every row once; the result is kept in datasets' cache, by the content of both.
+
+    Args:
+        label_map: int64 [task labels] -> the model's label ids (labels.match_labels).
+        progress: show a bar.
+
+    Raises:
+        RunError: the disk has no room for the tokens.
+    """
+    columns = {"sentence1": split.sentence1}
+    if split.sentence2 is not None:
+        columns["sentence2"] = split.sentence2
+    # \0 cannot end one text and begin the next: lengths go in as well.
+    texts = [digest_of("\0".join(column), np.array([len(text) for text in column])) for column in columns.values()]
+    key = digest_of("tokens-1", tokenizer_digest(tokenizer), str(max_length), *texts)
+    file = Path(datasets.config.HF_DATASETS_CACHE) / "distilbart_mnli" / f"tokens-{key}.arrow"
+
+    def encode(*texts: list[str]) -> dict[str, list[list[int]]]:
+        return {"input_ids": tokenizer(*texts, truncation=True, max_length=max_length)["input_ids"]}
+
+    def encoded() -> datasets.Dataset:
+        """Read from the file if it is there, else made and written to it."""
+        found = datasets.Dataset.from_dict(columns).map(
+            encode,
+            input_columns=list(columns),
+            batched=True,
+            batch_size=10_000,
+            remove_columns=list(columns),
+            features=datasets.Features({"input_ids": datasets.List(datasets.Value("int32"))}),
+            cache_file_name=str(file),
+            new_fingerprint=key[:16],
+            desc=f"Tokenising {split.name}",
+        )
+        if len(found) != len(split):
+            raise pyarrow.ArrowInvalid(f"{len(found)} rows instead of {len(split)}")
+        return found
+
+    with _bars(progress), _disk_errors(split.name, file.parent):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            tokens = encoded()
+        except pyarrow.ArrowInvalid as error:  # cut short by a power failure: datasets does not wait for the disk
+            logger.warning("the tokens kept in %s are damaged (%s): tokenising again", file, error)
+            file.unlink(missing_ok=True)
+            tokens = encoded()
+    rows = tokens.data.column("input_ids").combine_chunks()
+    offsets = rows.offsets.to_numpy().astype(np.int64)
+    ids = rows.values.to_numpy()[offsets[0] : offsets[-1]]
+    offsets = offsets - offsets[0]
+    labels = split.labels if split.labels is None or label_map is None else label_map[split.labels]
+    return TokenizedSplit(split.name, ids, offsets, labels, digest_of(ids, offsets))
+
+
+@contextlib.contextmanager
+def _bars(shown: bool) -> Iterator[None]:
+    """Without `shown`, no bars of the datasets library."""
+    hide = not shown and datasets.is_progress_bar_enabled()
+    if hide:
+        datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if hide:
+            datasets.enable_progress_bars()
+
+
+@contextlib.contextmanager
+def _disk_errors(name: str, folder: Path) -> Iterator[None]:
+    """The disk's error in one line. datasets closes its file on the way out, and what fails then hides it."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        cause = error if isinstance(error, OSError) else error.__context__
+        if not isinstance(cause, OSError):
+            raise
+        raise RunError(
+            f"the tokens of {name} could not be kept in {folder}: {cause.strerror or cause}; free some space, or name "
+            "another folder in HF_DATASETS_CACHE"
+        ) from None
