@@ -1,7 +1,9 @@
 # make quickstart   the main job at toy size: data, teacher, students, fine-tuning, a table (no downloads of models or data)
 # make mini-reproduction BERT=... DATA_DIR=...   a real teacher and its four students on MNLI (examples/mini_reproduction/)
 # make test         the tests
+# make test-fast    the unit tests alone
 # make lint         ruff and mypy
+# make wheel-check  build the wheel, install it, import every module from there
 # make test-xla     the training on XLA, on the CPU; tells how many graphs were compiled
 # make stress       kill a training 50 times, resume it, compare the bits
 # make gpu-check    what only a GPU can show, and its speed
@@ -12,7 +14,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 export PYTHONPATH := $(CURDIR)
 
-.PHONY: quickstart mini-reproduction test lint stress gpu-check test-xla clean
+.PHONY: quickstart mini-reproduction lint test test-fast wheel-check test-xla stress gpu-check clean
 
 # One stamp a requirements file: a changed pin is installed, an unchanged one costs nothing.
 $(VENV)/.installed: requirements.txt
@@ -43,11 +45,20 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
 # Tests that launch several processes can meet a busy machine; what fails is run once more, alone, and must pass then.
+# The second run tells how many tests passed only there (tests/conftest.py).
+PYTEST := $(BIN)/python -m pytest
+TWO_AT_ONCE := -n 2 --dist loadgroup
 test: $(VENV)/.installed-dev
 	rm -rf .pytest_cache
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --durations 15 || \
+	$(PYTEST) $(TWO_AT_ONCE) --durations 15 || \
 		{ test $$? -eq 1 && echo "what failed, once more and alone:" && \
-		OMP_NUM_THREADS=1 $(BIN)/python -m pytest --last-failed --last-failed-no-failures none; }
+		$(PYTEST) --last-failed --last-failed-no-failures none; }
+
+test-fast: $(VENV)/.installed-dev
+	$(PYTEST) $(TWO_AT_ONCE) tests/unit
+
+wheel-check: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.support.check_wheel
 
 # The training on XLA, with the CPU in place of a TPU: an environment of its own, because torch_xla 2.9 needs torch 2.9.
 VENV_XLA := .venv-xla

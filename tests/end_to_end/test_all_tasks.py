@@ -1,13 +1,9 @@
 """Each of GLUE's tasks is trained, evaluated and predicted by run_glue's own code, on files with GLUE's layout.
 
-All runs start from one three-way NLI model, so every other task gets a new head by --reinit_classifier. They share one
-child process, which saves the time of importing torch nine times.
+All runs start from one three-way NLI model, so every other task gets a new head by --reinit_classifier.
 """
 
-import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,21 +13,14 @@ from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 from transformers import BartConfig, BartForSequenceClassification
 
 from tests.support.glue_files import LABEL_NAMES, LAYOUTS, ONE_SET_EACH, write_task
-from tests.support.tiny import GLUE_LABELS, ROOT, TEACHER_LABELS, tiny_bart
+from tests.support.in_process import glue
+from tests.support.tiny import GLUE_LABELS, TEACHER_LABELS, tiny_bart
 
 # The fixture trains nine models: on one worker, once.
 pytestmark = pytest.mark.xdist_group("tasks")
 
 ROWS = 40
 TRAINED = [*ONE_SET_EACH, "mnli"]
-RUN_ALL = """
-import json, sys
-from distilbart_mnli.options.read import parse_arguments
-from distilbart_mnli.errors import run_command
-from distilbart_mnli.train.stages import run_stages
-codes = [run_command(lambda: run_stages(parse_arguments(line))) for line in json.loads(sys.stdin.read())]
-print(json.dumps(codes))
-"""
 TEST_FILE = {"mnli": "test_matched.tsv", "ax": "diagnostic.tsv"}
 SUBMISSION = {
     "cola": "CoLA",
@@ -47,21 +36,6 @@ SUBMISSION = {
 }
 
 
-def run_all(lines: list[list[object]]) -> tuple[list[int], str]:
-    """Exit codes of several runs of run_glue's code in one process, and all of stderr."""
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "-c", RUN_ALL],
-        input=json.dumps([[str(word) for word in line] for line in lines]),
-        capture_output=True,
-        text=True,
-        env=environment,
-        timeout=400,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.strip().split("\n")[-1]), done.stderr
-
-
 def flags(model: Path, task: str, data: Path, out: Path, *more: object) -> list[object]:
     return [
         *("--model_name_or_path", model, "--task_name", task, "--data_dir", data, "--output_dir", out),
@@ -75,21 +49,21 @@ def root(tmp_path_factory) -> Path:
     """Folders out-<task> of all runs."""
     root = tmp_path_factory.mktemp("tasks")
     tiny_bart(root / "teacher")
-    lines = []
     for name in TRAINED:
         data = write_task(root / name, name, rows=ROWS)
         more = ("--do_train", "--do_eval", "--do_predict", "--reinit_classifier", "--num_train_epochs", 12)
-        lines.append(flags(root / "teacher", name, data, root / f"out-{name}", *more))
+        assert glue(*flags(root / "teacher", name, data, root / f"out-{name}", *more)) == 0
     data = write_task(root / "ax", "ax", rows=ROWS)
-    lines.append(flags(root / "out-mnli", "ax", data, root / "out-ax", "--do_eval", "--do_predict"))
-    codes, errors = run_all(lines)
-    assert codes == [0] * len(lines), errors
+    assert glue(*flags(root / "out-mnli", "ax", data, root / "out-ax", "--do_eval", "--do_predict")) == 0
     return root
 
 
 def results(root: Path, name: str) -> dict[str, float]:
-    lines = (root / f"out-{name}" / f"eval_results_{name}.txt").read_text().splitlines()
-    return {key: float(value) for key, value in (line.split(" = ") for line in lines)}
+    return results_in(root / f"out-{name}" / f"eval_results_{name}.txt")
+
+
+def results_in(path: Path) -> dict[str, float]:
+    return {key: float(value) for key, value in (line.split(" = ") for line in path.read_text().splitlines())}
 
 
 def predictions(root: Path, name: str) -> tuple[list[str], list[str]]:
@@ -153,14 +127,12 @@ def test_a_new_head_carries_the_task_s_labels_and_the_old_one_stays_where_it_fit
     assert model.classification_head.out_proj.weight.shape[0] == len(names)
 
 
-def test_a_head_of_other_labels_is_refused_and_nothing_is_written(root):
+def test_a_head_of_other_labels_is_refused_and_nothing_is_written(root, capsys):
     out = root / "refused"
-    codes, errors = run_all([flags(root / "teacher", "rte", root / "rte", out, "--do_train")])
-    assert codes == [2]
-    last = errors.strip().splitlines()[-1]
-    assert last.startswith("error: ")
-    assert "contradiction, neutral, entailment" in last
-    assert "--reinit_classifier true" in last
+    assert glue(*flags(root / "teacher", "rte", root / "rte", out, "--do_train")) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert all(label in line for label in TEACHER_LABELS) and "--reinit_classifier true" in line
     assert not out.exists()
 
 
@@ -175,23 +147,13 @@ def test_a_model_with_another_label_order_predicts_the_same_file(root):
     model.save_pretrained(root / "turned")
     for file in ("tokenizer.json", "tokenizer_config.json"):
         (root / "turned" / file).write_bytes((root / "out-mnli" / file).read_bytes())
-    codes, errors = run_all(
-        [flags(root / "turned", "mnli", root / "mnli", root / "out-turned", "--do_predict", "--do_eval")]
-    )
-    assert codes == [0], errors
+    words = flags(root / "turned", "mnli", root / "mnli", root / "out-turned", "--do_predict", "--do_eval")
+    assert glue(*words) == 0
     for file in ("MNLI-m.tsv", "MNLI-mm.tsv"):
         text = (root / "out-turned" / file).read_text()
         assert text == (root / "out-mnli" / file).read_text()
         assert len({line.split("\t")[1] for line in text.splitlines()[1:]}) == 3
-    assert results(root, "mnli") == pytest.approx(
-        {
-            key: float(value)
-            for key, value in (
-                line.split(" = ") for line in (root / "out-turned" / "eval_results_mnli.txt").read_text().splitlines()
-            )
-        },
-        rel=1e-6,
-    )
+    assert results(root, "mnli") == pytest.approx(results_in(root / "out-turned/eval_results_mnli.txt"), rel=1e-6)
 
 
 @pytest.mark.real_data
@@ -204,13 +166,8 @@ def test_a_predict_run_on_real_mnli_equals_eval_predictions_line_by_line(tmp_pat
         # As GLUE ships test files: the ten columns before the labels.
         (tmp_path / f"test_{kind}.tsv").write_bytes(b"\n".join(b"\t".join(line.split(b"\t")[:10]) for line in lines))
     model = real / "models" / "minibart-mnli-6-6"
-    codes, errors = run_all(
-        [
-            [*flags(model, "MNLI", tmp_path, tmp_path / "out", "--do_eval", "--do_predict")]
-            + ["--per_device_eval_batch_size", 32, "--max_seq_length", 128]
-        ]
-    )
-    assert codes == [0], errors
+    words = flags(model, "MNLI", tmp_path, tmp_path / "out", "--do_eval", "--do_predict")
+    assert glue(*words, "--per_device_eval_batch_size", 32, "--max_seq_length", 128) == 0
     for evaluated, submitted in (("mnli", "MNLI-m"), ("mnli-mm", "MNLI-mm")):
         rows = (tmp_path / "out" / f"eval_predictions_{evaluated}.tsv").read_text(encoding="utf-8").splitlines()[1:]
         expected = ["index\tprediction", *("\t".join(row.split("\t")[:3:2]) for row in rows)]

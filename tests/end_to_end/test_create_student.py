@@ -7,7 +7,8 @@ import pytest
 
 import create_student
 from distilbart_mnli.errors import run_command
-from tests.support.tiny import run, tiny_bart
+from tests.support.launch import run
+from tests.support.tiny import tiny_bart
 
 SCRIPT = "create_student.py"
 
@@ -32,14 +33,19 @@ def test_the_command_line_of_2020_makes_a_student_and_says_what_it_kept(teacher,
     assert config["teacher_name_or_path"] == "teacher-12-12"
     lines = done.stdout.splitlines()
     # By hand: 400 x 16 + 2 x 130 x 16 + 2 x 32, an encoder layer 2,224, a decoder layer 3,344, the head 323.
-    assert lines[0] == f"teacher  {teacher}: 12 + 12 layers, 77,763 parameters, 0.3 MB in float32"
-    assert lines[1] == f"student  {save_path}: 12 + 6 layers, 57,699 parameters, 0.2 MB in float32"
-    assert lines[2] == "kept     encoder layers 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11"
-    assert lines[3] == "         decoder layers 0, 2, 4, 7, 9, 11"
-    assert done.stderr.splitlines() == [
-        "encoder: 12 of 12 layers: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 (all)",
-        "decoder: 6 of 12 layers: 0, 2, 4, 7, 9, 11 (the table of 2020)",
-    ]
+    for line, said in zip(
+        lines,
+        [
+            (str(teacher), "12 + 12 layers", "77,763 parameters", "0.3 MB in float32"),
+            (str(save_path), "12 + 6 layers", "57,699 parameters", "0.2 MB in float32"),
+            ("encoder layers 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11",),
+            ("decoder layers 0, 2, 4, 7, 9, 11",),
+        ],
+        strict=True,
+    ):
+        assert all(fact in line for fact in said), line
+    encoder, decoder = done.stderr.splitlines()
+    assert "12 of 12 layers" in encoder and "6 of 12 layers" in decoder and "the table of 2020" in decoder
 
 
 @pytest.mark.parametrize("ids", [["11,0,6"], ["11", "0", "6"], ["11, 0", "6"]])
@@ -52,33 +58,29 @@ def test_layers_can_be_named_with_commas_or_spaces_in_any_order(teacher, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("flags", "told"),
+    ("flags", "named"),
     [
-        (
-            "--student_decoder_layer 3",
-            "unknown option --student_decoder_layer; did you mean --student_decoder_layers?",
-        ),
-        ("--zzz 3", "unknown option --zzz; see"),
-        ("--student_decoder_layers three", "must be a whole number, not 'three'"),
-        ("--student_decoder_layers", "expected one argument"),
-        ("--decoder_layer_ids 0,x", "must be a whole number, not 'x'"),
-        ("--student_decoder_layers 3 stray", "unrecognized arguments: stray"),
-        ("", "say what to keep"),
-        ("--student_decoder_layers 13", "the teacher has 12 layers, so a student cannot keep 13"),
-        ("--student_decoder_layers 0", "at least 1 layer, not 0"),
-        ("--decoder_layer_ids 12", "there is no layer 12"),
+        ("--student_decoder_layer 3", "--student_decoder_layer; did you mean --student_decoder_layers?"),
+        ("--zzz 3", "--zzz; see"),  # nothing is near
+        ("--student_decoder_layers three", "'three'"),
+        ("--student_decoder_layers", "--student_decoder_layers"),
+        ("--decoder_layer_ids 0,x", "'x'"),
+        ("--student_decoder_layers 3 stray", "stray"),
+        ("", "--student_decoder_layers"),
+        ("--student_decoder_layers 13", "13"),
+        ("--student_decoder_layers 0", "not 0"),
+        ("--decoder_layer_ids 12", "layer 12"),
     ],
 )
 def test_a_mistake_in_the_flags_is_one_line_and_exit_code_2_and_nothing_is_written(
-    teacher, tmp_path, monkeypatch, capsys, flags, told
+    teacher, tmp_path, monkeypatch, capsys, flags, named
 ):
     paths = ["--teacher_model_name_or_path", str(teacher), "--save_path", str(tmp_path / "a" / "student")]
     monkeypatch.setattr("sys.argv", [SCRIPT, *paths, *flags.split()])
     assert run_command(create_student.main) == 2
     captured = capsys.readouterr()
-    errors = [line for line in captured.err.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1
-    assert told in errors[0]
+    (error,) = [line for line in captured.err.splitlines() if line.startswith("error: ")]
+    assert named in error
     assert "usage:" not in captured.err
     assert captured.out == ""
     assert list(tmp_path.iterdir()) == []
@@ -91,10 +93,8 @@ def test_a_teacher_that_is_not_there_is_one_line_and_exit_code_2(tmp_path):
         env={"HF_HOME": str(tmp_path / "empty")},
     )
     assert done.returncode == 2
-    assert done.stderr == (
-        "error: teacher facebook/bart-large-mnli: no such folder here, and not in the Hub's cache "
-        "(HF_HUB_OFFLINE is set)\n"
-    )
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: teacher facebook/bart-large-mnli") and "HF_HUB_OFFLINE" in line
     assert not (tmp_path / "student").exists()
 
 
@@ -109,10 +109,8 @@ def test_a_folder_that_only_others_may_write_is_one_line_and_exit_code_2(tmp_pat
     script = tmp_path / "as_nobody.py"
     script.write_text(code)
     done = run(str(script))
-    assert (done.returncode, done.stderr) == (
-        2,
-        "error: save_path /usr/student/deeper: the folder above it is not writable\n",
-    )
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 2 and line.startswith("error: save_path /usr/student/deeper")
 
 
 def test_help_shows_every_flag_and_how_to_call_it():

@@ -21,23 +21,11 @@ from huggingface_hub import ModelCard
 from distilbart_mnli.model import encoder_cache_build
 from distilbart_mnli.train import checkpoints, evaluation, resume, stages, trackers
 from distilbart_mnli.train import loop as training
-from tests.support.training_runs import (
-    Workshop,
-    command,
-    environment,
-    only_checkpoint,
-    outcome,
-    train_here,
-    weights_of,
-)
+from tests.support.in_process import train_here, weights
+from tests.support.training_runs import Workshop, command, environment, only_checkpoint, outcome
 
 pytestmark = pytest.mark.xdist_group("faults")
 CHANGES = {"eval_steps": 1, "max_steps": 6, "load_best_model_at_end": True, "metric_for_best_model": "accuracy"}
-
-
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory) -> Workshop:
-    return Workshop(tmp_path_factory.mktemp("faults"))
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +37,7 @@ def expected(shop) -> dict:
 
 
 def options_in(shop: Workshop, tmp_path: Path, **changes) -> dict:
-    return {**shop.options("unused", **{**CHANGES, **changes}), "output_dir": str(tmp_path / "out")}
+    return shop.options(tmp_path / "out", **{**CHANGES, **changes})
 
 
 @contextlib.contextmanager
@@ -74,44 +62,38 @@ def fails_from(call: int, size: int, function):
     return wrapped
 
 
-# What is written, by which function, its call that finds the disk full, the bytes that still fit, and the message.
+# What is written, by which function, its call that finds the disk full, the bytes that still fit, what the line names.
 FULL = {
-    "a checkpoint's weights": (resume, "save_model", 4, 50_000, "checkpoint-4 could not be written"),
-    "a checkpoint's tokenizer": (resume, "save_model", 4, 5_000, "checkpoint-4 could not be written"),
-    "a checkpoint's moments": (resume, "save_optimizer", 4, 5_000, "checkpoint-4 could not be written"),
-    "a checkpoint's generators": (
-        resume,
-        "save_random_states",
-        4,
-        100,
-        "checkpoint-4 could not be written",
-    ),
-    "a checkpoint's state": (resume, "write_trainer_state", 4, 1_000, "checkpoint-4 could not be written"),
-    "the final model": (stages, "save_final_model", 1, 50_000, "the model could not be written"),
-    "the training's results": (stages, "merge_results", 1, 10, "all_results.json could not be written"),
-    "the evaluation's results": (stages, "write_evaluation", 1, 10, "eval_results_mnli.txt could not be written"),
-    "the predictions": (stages, "write_evaluation", 1, 300, "eval_predictions_mnli.tsv could not be written"),
-    "the curves": (stages, "write_card", 1, 10, "training_curves.png could not be written"),
-    "the model card": (ModelCard, "save", 1, 10, "README.md could not be written"),
-    "the tokens": (evaluation, "tokenize_split", 1, 500, "the tokens of mnli could not be kept"),
-    "an encoder cache": (encoder_cache_build, "_lay_out", 1, 10_000, "while reserving"),
+    "a checkpoint's weights": (resume, "save_model", 4, 50_000, "checkpoint-4"),
+    "a checkpoint's tokenizer": (resume, "save_model", 4, 5_000, "checkpoint-4"),
+    "a checkpoint's moments": (resume, "save_optimizer", 4, 5_000, "checkpoint-4"),
+    "a checkpoint's generators": (resume, "save_random_states", 4, 100, "checkpoint-4"),
+    "a checkpoint's state": (resume, "write_trainer_state", 4, 1_000, "checkpoint-4"),
+    "the final model": (stages, "save_final_model", 1, 50_000, "the model"),
+    "the training's results": (stages, "merge_results", 1, 10, "all_results.json"),
+    "the evaluation's results": (stages, "write_evaluation", 1, 10, "eval_results_mnli.txt"),
+    "the predictions": (stages, "write_evaluation", 1, 300, "eval_predictions_mnli.tsv"),
+    "the curves": (stages, "write_card", 1, 10, "training_curves.png"),
+    "the model card": (ModelCard, "save", 1, 10, "README.md"),
+    "the tokens": (evaluation, "tokenize_split", 1, 500, "the tokens of mnli"),
+    "an encoder cache": (encoder_cache_build, "_lay_out", 1, 10_000, "encoder cache"),
 }
 
 
 @pytest.mark.parametrize("what", FULL)
 def test_a_full_disk_ends_the_run_in_one_line_and_resuming_ends_it_well(shop, expected, tmp_path, monkeypatch, what):
-    owner, name, call, size, message = FULL[what]
+    owner, name, call, size, named = FULL[what]
     options = options_in(shop, tmp_path)
     if what == "an encoder cache":
         options["encoder_cache_dir"] = str(tmp_path / "cache")
     with monkeypatch.context() as patch:
         patch.setattr(owner, name, fails_from(call, size, getattr(owner, name)))
         code, error = train_here(options, card=True)
-    assert code == 1 and message in error and re.search(r"File too large|No space left", error), error
+    assert code == 1 and named in error and re.search(r"File too large|No space left", error), error
     out = Path(options["output_dir"])
     assert not list(out.glob(checkpoints.TEMPORARY + "*"))
     if call == 4:
-        assert f"{out / 'checkpoint-3'} is whole" in error
+        assert str(out / "checkpoint-3") in error  # to go on from
         assert [path.name for path in checkpoints.checkpoints_in(out)] == [f"checkpoint-{step}" for step in (1, 2, 3)]
     for path in checkpoints.checkpoints_in(out):
         checkpoints.read_state(path)
@@ -162,8 +144,8 @@ def test_a_disk_that_is_really_full_leaves_the_last_checkpoint_whole(shop, tmp_p
     )
     assert done.stdout.split() == ["checkpoint-1", "checkpoint-2", "exit", "code", "1"], done.stdout + done.stderr
     last = done.stderr.splitlines()[-1]
-    assert last.startswith(f"error: checkpoint-3 could not be written to {tmp_path / 'out'}: ")
-    assert "No space left on device" in last and f"{tmp_path / 'out/checkpoint-2'} is whole" in last
+    assert last.startswith("error: checkpoint-3 ") and "No space left on device" in last
+    assert str(tmp_path / "out/checkpoint-2") in last  # to go on from
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -185,7 +167,7 @@ def test_a_read_only_disk_is_refused(shop, tmp_path):
         (tmp_path / "said").write_text(error)
         os._exit(code)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    assert code == 2 and (tmp_path / "said").read_text().endswith(f"{tmp_path / 'out'} is not writable")
+    assert code == 2 and (tmp_path / "said").read_text().startswith(f"output_dir {tmp_path / 'out'}")
 
 
 @pytest.mark.parametrize("where", ["file", "file/below/it", "n" * 300])
@@ -236,7 +218,7 @@ def test_a_tracker_without_its_folder_changes_nothing(shop, expected, tmp_path):
 def assert_all_finite(folder: Path) -> None:
     for path in folder.rglob("*.safetensors"):
         if path.name != "random_states.safetensors":
-            assert all(bool(torch.isfinite(tensor).all()) for tensor in weights_of(path.parent).values()), path
+            assert all(bool(torch.isfinite(tensor).all()) for tensor in weights(path.parent).values()), path
 
 
 @pytest.mark.parametrize("save_steps", [1, 2])
@@ -245,10 +227,9 @@ def test_an_exploding_loss_ends_the_run_and_no_checkpoint_holds_it(shop, tmp_pat
     options = options_in(shop, tmp_path, **changes, load_best_model_at_end=False)
     code, error = train_here(options)
     assert code == 1, error
-    assert re.search(r"the loss at step \d+ is (nan|inf)|not finite", error), error
+    assert re.search(r"step \d+ is (nan|inf)|not finite", error), error
     left = checkpoints.checkpoints_in(tmp_path / "out")
-    said = f"the last good checkpoint is {left[-1]}" if left else "there is no checkpoint yet"
-    assert said in error
+    assert (str(left[-1]) if left else "no checkpoint") in error
     assert_all_finite(tmp_path)
     assert not (tmp_path / "out/model.safetensors").exists()
 
@@ -265,8 +246,7 @@ def test_a_loss_that_is_not_finite_names_its_step_and_the_last_good_checkpoint(s
     monkeypatch.setattr(training, "row_losses", poisoned)
     code, error = train_here(options_in(shop, tmp_path, save_steps=4, logging_steps=6, eval_steps=4))
     assert code == 1
-    assert error.startswith("the loss at step 5 is nan; the last good checkpoint is ")
-    assert f"{tmp_path / 'out/checkpoint-4'};" in error
+    assert "step 5 is nan" in error and f"{tmp_path / 'out/checkpoint-4'};" in error
     assert_all_finite(tmp_path)
 
 
@@ -290,12 +270,12 @@ def test_a_model_with_a_weight_that_is_not_finite_trains_no_step_further_than_it
     from safetensors.torch import save_file
 
     shutil.copytree(shop.folder / "student", tmp_path / "student")
-    weights = weights_of(tmp_path / "student")
-    weights["model.encoder.layers.0.fc1.bias"][0] = float("nan")  # of the frozen encoder: no update would change it
-    save_file(weights, tmp_path / "student/model.safetensors", metadata={"format": "pt"})
+    tensors = weights(tmp_path / "student")
+    tensors["model.encoder.layers.0.fc1.bias"][0] = float("nan")  # of the frozen encoder: no update would change it
+    save_file(tensors, tmp_path / "student/model.safetensors", metadata={"format": "pt"})
     options = options_in(shop, tmp_path, model_name_or_path=str(tmp_path / "student"))
     code, error = train_here(options)
-    assert code == 1 and "the loss at step 1 is nan; there is no checkpoint yet" in error
+    assert code == 1 and "step 1 is nan" in error and "no checkpoint" in error
     assert not checkpoints.checkpoints_in(tmp_path / "out")
 
 
@@ -314,11 +294,9 @@ def test_no_memory_in_a_batch_names_its_shape_and_what_to_lower(shop, tmp_path, 
     monkeypatch.setattr(training, "row_losses", greedy)
     code, error = train_here(options_in(shop, tmp_path))
     assert code == 1
-    assert re.match(r"out of memory in a batch of 4 x \d+ tokens at step 4: lower per_device_train_batch_size", error)
-    assert (
-        "gradient_checkpointing" in error and f"the last good checkpoint is {tmp_path / 'out/checkpoint-3'}" in error
-    )
-    assert "\n" not in error
+    assert re.match(r"out of memory in a batch of 4 x \d+ tokens at step 4", error) and "\n" not in error
+    named = ("per_device_train_batch_size", "gradient_checkpointing", str(tmp_path / "out/checkpoint-3"))
+    assert all(subject in error for subject in named)
 
 
 @pytest.mark.parametrize("kind", ["torch", "numpy"])

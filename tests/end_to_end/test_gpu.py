@@ -13,7 +13,8 @@ from accelerate.state import AcceleratorState
 from distilbart_mnli.model.bart import ShortCutBart, compile_layers, freeze
 from distilbart_mnli.options.read import parse_arguments
 from distilbart_mnli.train.stages import run_stages
-from tests.support.tiny import run, tiny_bart, tiny_mnli, tiny_tokenizer
+from tests.support.launch import run
+from tests.support.tiny import tiny_bart, tiny_mnli, tiny_tokenizer
 
 pytestmark = [
     pytest.mark.gpu,
@@ -40,7 +41,7 @@ def train(folder, name, *flags, check=True):
         "--per_device_train_batch_size", 16, "--effective_batch_size", 32, "--num_train_epochs", 2,
         "--learning_rate", 1e-3, "--logging_steps", 4, "--freeze_encoder", "--freeze_embeds",
         "--max_seq_length", 64, "--save_steps", 12, *flags,
-        env={"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}, check=check,
+        env={"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}, gpu=True, check=check,
     )  # fmt: skip
     return output, done.stderr
 

@@ -5,6 +5,7 @@ the gradients' norms, the metrics and the predictions are those of one process, 
 """
 
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -13,9 +14,8 @@ import pytest
 from safetensors.torch import load_file
 
 from distilbart_mnli.processes import lock_output_dir
-from tests.support.hub_server import Hub
-from tests.support.launch import environment, finish, launch, start, two_machines, two_ranks
-from tests.support.tiny import ROOT, run, tiny_bart, tiny_mnli
+from tests.support.launch import environment, finish, launch, run, start, two_machines, two_ranks
+from tests.support.tiny import ROOT, tiny_bart, tiny_mnli
 
 pytestmark = pytest.mark.xdist_group("launchers")
 RUN_GLUE = ROOT / "run_glue.py"
@@ -93,7 +93,7 @@ def one_process(tmp_path_factory):
     """The run that all others are compared with: python run_glue.py args.json."""
     folder = tmp_path_factory.mktemp("one")
     args, output = machine(folder)
-    done = run("run_glue.py", args, env={"CUDA_VISIBLE_DEVICES": ""}, check=True)
+    done = run("run_glue.py", args, check=True)
     assert "1 process on 1 machine, cpu" in done.stderr
     assert "3 x 4 x 1 process = 12 examples a step" in done.stderr
     return output
@@ -177,27 +177,25 @@ def test_a_second_run_in_the_same_output_dir_is_refused(tmp_path):
     with lock_output_dir(output, True):
         done = run("run_glue.py", args, "--overwrite_output_dir")
         assert done.returncode == 2
-        assert "is writing to this output_dir" in done.stderr
+        assert f"process {os.getpid()} " in done.stderr
         assert [path.name for path in output.iterdir()] == [".lock"]
 
 
-def test_two_processes_publish_once(tmp_path):
-    with Hub(tmp_path / "hub") as hub:
-        token = hub.add_user("ann")
-        args, output = machine(tmp_path, num_train_epochs=1, eval_strategy="no", save_strategy="no")
-        flags = ("--push_to_hub", "--hub_model_id", "ann/distilbart-mnli-2-2", "--license", "mit")
-        variables = hub.environment(token, tmp_path / "home")
-        done = finish(*two_ranks(RUN_GLUE, args, *flags, **variables))
-        assert [process.returncode for process in done] == [0, 0], done[0].stdout + done[1].stdout
-        assert len(hub.commits("ann/distilbart-mnli-2-2")) == 2  # the repository's creation, and ours
-        published = hub.files("ann/distilbart-mnli-2-2")
-        assert published["model.safetensors"] == (output / "model.safetensors").read_bytes()
-        assert not [name for name in published if name.startswith(".lock")]
+def test_two_processes_publish_once(hub, tmp_path):
+    args, output = machine(tmp_path, num_train_epochs=1, eval_strategy="no", save_strategy="no")
+    flags = ("--push_to_hub", "--hub_model_id", "ann/distilbart-mnli-2-2", "--license", "mit")
+    variables = hub.environment(hub.add_user("ann"), tmp_path / "home")
+    done = finish(*two_ranks(RUN_GLUE, args, *flags, **variables))
+    assert [process.returncode for process in done] == [0, 0], done[0].stdout + done[1].stdout
+    assert len(hub.commits("ann/distilbart-mnli-2-2")) == 2  # the repository's creation, and ours
+    published = hub.files("ann/distilbart-mnli-2-2")
+    assert published["model.safetensors"] == (output / "model.safetensors").read_bytes()
+    assert not [name for name in published if name.startswith(".lock")]
 
 
 def test_a_launch_that_is_not_what_was_expected_touches_nothing(tmp_path):
     args, output = machine(tmp_path)
     done = finish(start([sys.executable, RUN_GLUE, args, "--expected_num_processes", 2], environment()))[0]
     assert done.returncode == 2
-    assert "error: expected_num_processes is 2, but this run has 1 process" in done.stdout
+    assert "error: expected_num_processes is 2" in done.stdout
     assert not output.exists()

@@ -6,7 +6,7 @@ import json
 import pytest
 from transformers import BartConfig
 
-from tests.end_to_end.test_all_tasks import run_all
+from tests.support.in_process import glue
 from tests.support.tiny import TEACHER_LABELS, tiny_bart
 
 pytestmark = pytest.mark.xdist_group("own files")
@@ -30,21 +30,16 @@ def root(tmp_path_factory):
     (root / "test.jsonl").write_text("".join(records))
     files = {"train": "train.csv", "validation": "validation.tsv", "test": "test.jsonl"}
 
-    def line(out, model, *kinds):
-        words = [*SHARED, "--model_name_or_path", root / model, "--output_dir", root / out]
+    def words(out, model, *kinds):
+        given = [*SHARED, "--model_name_or_path", root / model, "--output_dir", root / out]
         for kind in kinds:
             stage = {"train": "--do_train", "validation": "--do_eval", "test": "--do_predict"}[kind]
-            words += [stage, f"--{kind}_file", root / files[kind]]
-        return words
+            given += [stage, f"--{kind}_file", root / files[kind]]
+        return given
 
-    codes, errors = run_all(
-        [
-            [*line("kept", "teacher", *files), "--num_train_epochs", 6],
-            [*line("new", "teacher", *files), "--reinit_classifier", "--num_train_epochs", 6],
-            line("only-test", "kept", "test"),
-        ]
-    )
-    assert codes == [0, 0, 0], errors
+    assert glue(*words("kept", "teacher", *files), "--num_train_epochs", 6) == 0
+    assert glue(*words("new", "teacher", *files), "--reinit_classifier", "--num_train_epochs", 6) == 0
+    assert glue(*words("only-test", "kept", "test")) == 0
     return root
 
 

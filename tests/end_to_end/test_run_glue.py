@@ -2,10 +2,7 @@
 
 import csv
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import datasets
@@ -16,9 +13,8 @@ import transformers
 from safetensors import safe_open
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, BartForSequenceClassification
 
-import run_glue
-from distilbart_mnli.errors import run_command
-from tests.support.in_process import as_in_a_new_process, results, state
+from tests.support.in_process import glue, results, state
+from tests.support.launch import run
 from tests.support.tiny import GLUE_LABELS, MNLI_COLUMNS, ROOT, TEACHER_LABELS, tiny_bart, tiny_mnli
 
 RESULT_FILES = {
@@ -49,19 +45,11 @@ def place(made, tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(here)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     return here
 
 
 BASE = ["--model_name_or_path", "student", "--task_name", "MNLI", "--data_dir", "data", "--use_cpu", "--disable_tqdm"]
 TRAIN = ["--do_train", "--num_train_epochs", "1", "--per_device_train_batch_size", "8", "--save_strategy", "no"]
-
-
-def glue(*words: object) -> int:
-    """run_glue.py with this command line, in this process; returns its exit code."""
-    with pytest.MonkeyPatch.context() as patch, as_in_a_new_process():
-        patch.setattr(sys, "argv", ["run_glue.py", *map(str, words)])
-        return run_command(run_glue.run_stages)
 
 
 def everything(folder: Path) -> dict[str, bytes | None]:
@@ -108,65 +96,65 @@ def line_5(change):
 
 
 BAD_ROWS = {
-    "a missing column": (without_column("sentence2"), "no column sentence2"),
-    "no label column": (without_column("gold_label"), "no column gold_label"),
-    "too few fields": (line_5(lambda line: b"\t".join(line.split(b"\t")[:9])), ", line 5: 9 fields, expected 12"),
-    "a tab too many": (line_5(lambda line: line.replace(b"fiction", b"a\tb")), ", line 5: 13 fields, expected 12"),
+    "a missing column": (without_column("sentence2"), ["sentence2"]),
+    "no label column": (without_column("gold_label"), ["gold_label"]),
+    "too few fields": (line_5(lambda line: b"\t".join(line.split(b"\t")[:9])), ["line 5", "9 fields", "12"]),
+    "a tab too many": (line_5(lambda line: line.replace(b"fiction", b"a\tb")), ["line 5", "13 fields", "12"]),
     "an unknown label": (
         line_5(lambda line: line.rpartition(b"\t")[0] + b"\tmaybe"),
-        ", line 5: unknown label 'maybe' in gold_label; expected one of entailment, neutral, contradiction",
+        ["line 5", "'maybe'", "gold_label", *GLUE_LABELS],
     ),
-    "no rows": (lambda lines: lines[:1], "no rows"),
-    "nothing at all": (lambda lines: [], "empty"),
-    "invalid UTF-8": (line_5(lambda line: line.replace(b"fiction", b"fi\xffction")), ", line 5: "),
+    "no rows": (lambda lines: lines[:1], ["no rows"]),
+    "nothing at all": (lambda lines: [], ["empty"]),
+    "invalid UTF-8": (line_5(lambda line: line.replace(b"fiction", b"fi\xffction")), ["line 5"]),
 }
 
 
 @pytest.mark.parametrize("file", ["train.tsv", "dev_matched.tsv", "dev_mismatched.tsv"])
 @pytest.mark.parametrize("fault", BAD_ROWS)
 def test_a_faulty_data_file_is_named_with_its_line_and_nothing_is_written(capsys, place, file, fault):
-    change, told = BAD_ROWS[fault]
+    change, named = BAD_ROWS[fault]
     rewrite(place / "data" / file, change)
     said = refused(capsys, place, *BASE, *TRAIN, "--do_eval", "--output_dir", "a/b/out")
-    assert f"data/{file}" in said and told in said
+    assert all(subject in said for subject in (f"data/{file}", *named)), said
 
 
 def test_a_training_into_the_folder_of_a_model_is_refused(capsys, place):
     said = refused(capsys, place, *BASE, *TRAIN, "--output_dir", "student")
-    assert "output_dir student holds a model" in said and "--overwrite_output_dir" in said
+    assert "output_dir student" in said and "--overwrite_output_dir" in said
 
 
 BAD_WORDS = {
-    "an unknown option": (["--learning_rte", "1"], "unknown option learning_rte; did you mean learning_rate?"),
-    "a wrong type": (["--seed", "many"], "seed must be a whole number, not 'many'"),
-    "nothing to do": (["--no_do_train", "--no_do_eval"], "nothing to do"),
+    "an unknown option": (["--learning_rte", "1"], ["learning_rte", "did you mean learning_rate?"]),
+    "a wrong type": (["--seed", "many"], ["seed", "'many'"]),
+    "nothing to do": (["--no_do_train", "--no_do_eval"], ["nothing to do"]),
     "a missing data folder": (
         ["--data_dir", "glue_data/MNLI"],
-        "download_glue_data.py --data_dir glue_data --tasks MNLI",
+        ["download_glue_data.py --data_dir glue_data --tasks MNLI"],
     ),
-    "the folder above": (["--data_dir", "."], "data/MNLI"),
-    "a missing model": (["--model_name_or_path", "/no/such/model"], "model /no/such/model"),
-    "a missing configuration": (["--config_name", "/no/such/config"], "/no/such/config"),
-    "an unknown task": (["--task_name", "MLNI"], "did you mean mnli?"),
-    "too long a sequence": (["--max_seq_length", "4096"], "max_seq_length 4096 is more than the model's 128"),
-    "too short a sequence": (["--max_seq_length", "3"], "max_seq_length 3 leaves no room"),
-    "a batch that does not divide": (["--effective_batch_size", "20"], "effective_batch_size 20 is no multiple of 8"),
-    "an output_dir that is a file": (["--output_dir", "data/train.tsv"], "data/train.tsv is a file"),
-    "an output_dir under a file": (["--output_dir", "data/train.tsv/out"], "data/train.tsv is a file"),
-    "an output_dir that cannot be made": (["--output_dir", "/proc/no/out"], "/proc"),
-    "the wrong number of processes": (["--expected_num_processes", "3"], "expected_num_processes is 3"),
-    "another task's head": (["--task_name", "RTE", "--data_dir", "rte"], "--reinit_classifier true"),
-    "a tracker that does not exist": (["--report_to", "comet"], "tensorboard, wandb, trackio"),
+    "the folder above": (["--data_dir", "."], ["MNLI has it"]),
+    "a missing model": (["--model_name_or_path", "/no/such/model"], ["model /no/such/model"]),
+    "a missing configuration": (["--config_name", "/no/such/config"], ["/no/such/config"]),
+    "an unknown task": (["--task_name", "MLNI"], ["did you mean mnli?"]),
+    "too long a sequence": (["--max_seq_length", "4096"], ["max_seq_length 4096", "128"]),
+    "too short a sequence": (["--max_seq_length", "3"], ["max_seq_length 3"]),
+    "a batch that does not divide": (["--effective_batch_size", "20"], ["effective_batch_size 20", "8"]),
+    "an output_dir that is a file": (["--output_dir", "data/train.tsv"], ["data/train.tsv is a file"]),
+    "an output_dir under a file": (["--output_dir", "data/train.tsv/out"], ["data/train.tsv is a file"]),
+    "an output_dir that cannot be made": (["--output_dir", "/proc/no/out"], ["/proc"]),
+    "the wrong number of processes": (["--expected_num_processes", "3"], ["expected_num_processes is 3"]),
+    "another task's head": (["--task_name", "RTE", "--data_dir", "rte"], ["--reinit_classifier true"]),
+    "a tracker that does not exist": (["--report_to", "comet"], ["comet", "tensorboard, wandb, trackio"]),
     "an unknown metric": (
         ["--metric_for_best_model", "f1", "--eval_strategy", "epoch"],
-        "metric_for_best_model f1: an evaluation of mnli gives loss, accuracy",
+        ["metric_for_best_model f1", "mnli", "loss, accuracy"],
     ),
 }
 
 
 @pytest.mark.parametrize("fault", BAD_WORDS)
 def test_a_faulty_option_is_told_in_one_line_and_nothing_is_written(capsys, place, fault):
-    words, told = BAD_WORDS[fault]
+    words, named = BAD_WORDS[fault]
     (place / "data" / "MNLI").mkdir()
     (place / "data" / "MNLI" / "train.tsv").write_text("")
     (place / "rte").mkdir()
@@ -174,16 +162,16 @@ def test_a_faulty_option_is_told_in_one_line_and_nothing_is_written(capsys, plac
         (place / "rte" / f"{name}.tsv").write_text("index\tsentence1\tsentence2\tlabel\n0\ta\tb\tentailment\n")
     if fault == "the folder above":
         shutil.move(place / "data" / "MNLI", place / "MNLI")
-        told = "MNLI has it"
         (place / "MNLI" / "dev_matched.tsv").write_text("")
     output = ["--output_dir", "out"]
-    assert told in refused(capsys, place, *BASE, *TRAIN, "--do_eval", *output, *words)
+    said = refused(capsys, place, *BASE, *TRAIN, "--do_eval", *output, *words)
+    assert all(subject in said for subject in named), said
 
 
 def test_a_faulty_file_of_options_is_told_in_one_line_and_nothing_is_written(capsys, place):
     (place / "args.json").write_text('{"do_train": true,\n "seed": }')
-    assert "args.json, line 2: not JSON" in refused(capsys, place, "args.json")
-    assert "No such file" in refused(capsys, place, "absent.json")
+    assert "args.json, line 2" in refused(capsys, place, "args.json")
+    assert "absent.json" in refused(capsys, place, "absent.json")
 
 
 def test_labels_that_cannot_be_matched_stop_the_run(capsys, place):
@@ -191,13 +179,13 @@ def test_labels_that_cannot_be_matched_stop_the_run(capsys, place):
     config.update(id2label={"0": "no", "1": "maybe", "2": "yes"}, label2id={"no": 0, "maybe": 1, "yes": 2})
     (place / "student/config.json").write_text(json.dumps(config))
     said = refused(capsys, place, *BASE, "--do_eval", "--output_dir", "out")
-    assert "its labels (no, maybe, yes) are not those of task mnli" in said and "--reinit_classifier true" in said
+    assert all(subject in said for subject in ("no, maybe, yes", "mnli", "--reinit_classifier true")), said
 
 
 def test_bad_rows_are_dropped_and_counted_where_that_is_asked_for(place, caplog):
     rewrite(place / "data/dev_matched.tsv", BAD_ROWS["too few fields"][0])
     assert glue(*BASE, "--do_eval", "--output_dir", "out", "--skip_bad_rows") == 0
-    assert "dropped 1 bad rows (line 5)" in caplog.text
+    assert "1 bad rows (line 5)" in caplog.text
     assert results(place / "out")["eval_samples"] == 20
 
 
@@ -209,24 +197,15 @@ def test_the_file_of_2020_runs_on_a_cpu_without_a_network(tmp_path):
     tiny_bart(tmp_path / "student-bart-mnli-12-6")
     tiny_mnli(tmp_path / "glue_data" / "MNLI")
     before = {path.name for path in tmp_path.iterdir()}
-    environment = {"XDG_CACHE_HOME": str(tmp_path / "caches"), "HF_HOME": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(
-        [sys.executable, ROOT / "run_glue.py", ROOT / "args.json"],
-        cwd=tmp_path,
-        env={**os.environ, **environment, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
+    caches = {"XDG_CACHE_HOME": str(tmp_path / "caches"), "HF_HOME": str(tmp_path / "hub")}
+    done = run("run_glue.py", ROOT / "args.json", cwd=tmp_path, env=caches, check=True)
     assert {path.name for path in tmp_path.iterdir()} - before == {"distilbart-mnli-12-6", "caches", "hub"}
     out = tmp_path / "distilbart-mnli-12-6"
     assert {path.name for path in out.iterdir()} == RESULT_FILES | {"checkpoint-2"}
     assert "32 x 4 x 1 process = 128 examples a step" in done.stderr
-    assert "evaluate_during_training is now eval_strategy=steps" in done.stderr
-    assert "tokenizer facebook/bart-large-mnli cannot be had" in done.stderr
-    assert done.stderr.count("fp16 needs a GPU") == 1
+    assert "eval_strategy=steps" in done.stderr  # what evaluate_during_training is now
+    assert "tokenizer facebook/bart-large-mnli" in done.stderr
+    assert sum("WARNING" in line and "fp16" in line for line in done.stderr.splitlines()) == 1
     assert "Traceback" not in done.stderr
     found = results(out)
     assert (found["epoch"], found["eval_samples"], found["eval_samples_mm"], found["train_samples"]) == (

@@ -1,11 +1,14 @@
-"""Files with the layouts of GLUE's own, written out once more so that the product's table is checked against them.
+"""GLUE's files and its data set on the Hub, written out once more so that the product's table is checked against them.
 
     write_task(tmp_path / "RTE", "rte", rows=20)        # train.tsv, dev.tsv, test.tsv as gluebenchmark.com ships them
+    write_hub(tmp_path / "glue", "rte", rows=20)        # parquet files and a card, which load_dataset reads
 
 The texts are learnable from one word; labels go round, so every class is there from the third row on.
 """
 
 from pathlib import Path
+
+import datasets
 
 from distilbart_mnli.options.fields import Arguments
 
@@ -109,6 +112,15 @@ LABEL_NAMES = {
 }
 ONE_SET_EACH = ("cola", "sst2", "mrpc", "stsb", "qqp", "qnli", "rte", "wnli")
 """The tasks with one train.tsv, one dev.tsv and one test.tsv."""
+COLUMNS_ON_THE_HUB = {
+    "cola": ("sentence",),
+    "sst2": ("sentence",),
+    "mnli": ("premise", "hypothesis"),
+    "ax": ("premise", "hypothesis"),
+    "qqp": ("question1", "question2"),
+    "qnli": ("question", "sentence"),
+    **dict.fromkeys(("mrpc", "stsb", "rte", "wnli"), ("sentence1", "sentence2")),
+}
 _CUES = ("the dog eats", "the cat sees", "not a bird")
 
 
@@ -130,6 +142,41 @@ def write_task(folder: Path, task: str, rows: int = 12) -> Path:
                 first = f"{second} {first}"
             lines.append(row.format(i=i, a=first, b=second, label=labels[i % number] if labels else ""))
         (folder / file).write_bytes(("\n".join(lines) + "\n").encode())
+    return folder
+
+
+def hub_files(folder: Path, name: str, rows: int = 5, label_names=None) -> list[dict]:
+    """Parquet files of one configuration of nyu-mll/glue; returns its data_files for the card."""
+    names = label_names or LABEL_NAMES[name]
+    label = datasets.ClassLabel(names=list(names)) if names else datasets.Value("float32")
+    features = {column: datasets.Value("string") for column in COLUMNS_ON_THE_HUB[name]}
+    features.update(label=label, idx=datasets.Value("int32"))
+    splits = {
+        "mnli": ("train", "validation_matched", "validation_mismatched", "test_matched", "test_mismatched"),
+        "ax": ("test",),
+    }
+    data_files = []
+    for split in splits.get(name, ("train", "validation", "test")):
+        values = {
+            column: [f"{column} {i} of\u2028{split}" for i in range(rows)] for column in COLUMNS_ON_THE_HUB[name]
+        }
+        labels = [-1] * rows if "test" in split else [i % (len(names) or 5) for i in range(rows)]
+        data = datasets.Dataset.from_dict(
+            {**values, "label": labels, "idx": range(rows)}, features=datasets.Features(features)
+        )
+        data.to_parquet(folder / name / f"{split}-00000-of-00001.parquet")
+        data_files.append({"split": split, "path": f"{name}/{split}-*"})
+    return data_files
+
+
+def write_hub(folder: Path, *names: str, **options) -> Path:
+    """A folder that load_dataset reads as it reads nyu-mll/glue."""
+    lines = ["---", "configs:"]
+    for name in names:
+        lines += [f"- config_name: {name}", "  data_files:"]
+        for file in hub_files(folder, name, **options):
+            lines += [f"  - split: {file['split']}", f"    path: {file['path']}"]
+    (folder / "README.md").write_text("\n".join([*lines, "---", ""]))
     return folder
 
 

@@ -1,40 +1,100 @@
-"""Run the stages of run_glue.py inside the test's process: many small trainings in the time of one start of Python."""
+"""run_glue.py inside the test's process: many small trainings in the time of one start of Python.
+
+    code = glue("--task_name", "MNLI", ..., "--output_dir", out)    # the command line; its one line is on stderr
+    code, error = train_here({"task_name": "MNLI", ...}, ("--do_eval",))    # a file of options, and flags
+    folder = run(model_name_or_path=..., output_dir=...)            # options checked as the command line's are
+    training = train(model_name_or_path=..., output_dir=...)        # the training alone, and its state
+
+Log lines do not go to stderr here; pytest's caplog has them.
+"""
 
 import contextlib
 import json
 import logging
+import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
+import torch
 import transformers
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from torch import Tensor
 
+import run_glue
+from distilbart_mnli.errors import CommandError
 from distilbart_mnli.options.fields import Arguments
+from distilbart_mnli.options.read import parse_arguments
 from distilbart_mnli.options.rules import check_together
 from distilbart_mnli.train import stages
 from distilbart_mnli.train.loop import Training
 
 
 @contextlib.contextmanager
-def as_in_a_new_process() -> Iterator[None]:
-    """What a run sets for its whole process is put back: accelerate's state and the log handlers."""
+def as_in_a_new_process(*argv: object) -> Iterator[pytest.MonkeyPatch]:
+    """What a run sets for its whole process is put back: accelerate's state, the log handlers, sys.argv.
+
+    Yields a MonkeyPatch whose changes end with it. `argv`: what sys.argv is meanwhile, if it is given.
+    """
     root = logging.getLogger()
     handlers, level, verbosity = root.handlers[:], root.level, transformers.logging.get_verbosity()
-    AcceleratorState._reset_state(True)
+    alone = "RANK" not in os.environ  # one rank of several keeps its process group
+    AcceleratorState._reset_state(reset_partial_state=alone)
     # The run replaces the handlers of the root logger, and pytest's caplog is one of them.
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(logging, "basicConfig", lambda **options: root.setLevel(options["level"]))
+        if argv:
+            patch.setattr(sys, "argv", [str(word) for word in argv])
         try:
-            yield
+            yield patch
         finally:
-            AcceleratorState._reset_state(True)
+            AcceleratorState._reset_state(reset_partial_state=alone)
             root.handlers[:] = handlers
             root.setLevel(level)
             transformers.logging.set_verbosity(verbosity)
+
+
+def glue(*words: object) -> int:
+    """run_glue.py with this command line; returns its exit code."""
+    with as_in_a_new_process("run_glue.py", *words):
+        try:
+            run_glue.main()
+        except SystemExit as ended:
+            return int(ended.code or 0)
+    return 0
+
+
+def train_here(options: dict[str, Any], flags: tuple[str, ...] = (), card: bool = False) -> tuple[int, str]:
+    """run_glue.py's work on a file of options: its exit code and its one line on stderr, 0 and "" when all went well.
+
+    One thread; datasets' cache is beside output_dir.
+
+    Args:
+        card: write the model card, which plots curves for half a second.
+    """
+    path = Path(options["output_dir"] + ".json")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Renamed into place: two ranks write the same file, and neither may read what the other has only begun.
+    mine = path.with_name(f"{path.name}.{os.getpid()}")
+    mine.write_text(json.dumps(options), encoding="utf-8")
+    mine.replace(path)
+    words, threads = [str(path), *flags], torch.get_num_threads()
+    with as_in_a_new_process("run_glue.py", *words) as patch:
+        patch.setattr(datasets.config, "HF_DATASETS_CACHE", options["output_dir"] + "-datasets")
+        if not card:
+            patch.setattr(stages, "write_card", lambda *_: None)
+        torch.set_num_threads(1)
+        try:
+            stages.run_stages(parse_arguments(words))
+        except CommandError as error:
+            return error.exit_code, str(error)
+        finally:
+            torch.set_num_threads(threads)
+    return 0, ""
 
 
 def arguments(**options: Any) -> Arguments:
@@ -60,13 +120,17 @@ def train(**options: Any) -> Training:
         return stages.train(run, sets)
 
 
+# ---------------------------------------------------------------------------------------------------------------------
+# What a run left
+
+
 def weights(folder: Path) -> dict[str, Tensor]:
     return load_file(folder / "model.safetensors")
 
 
 def state(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "trainer_state.json").read_text())
+    return json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
 
 
 def results(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "all_results.json").read_text())
+    return json.loads((folder / "all_results.json").read_text(encoding="utf-8"))

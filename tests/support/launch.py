@@ -1,4 +1,10 @@
-"""Starting several processes as a user does (accelerate's launcher, two machines on loopback), or one by one."""
+"""Scripts in processes of their own: one, several ranks of one run, or two machines, as a user starts them.
+
+done = run("run_glue.py", args, "--do_eval")               # one process, to its end; stdout and stderr apart
+done = launch("multi_cpu.yaml", "run_glue.py", args)       # accelerate launch, to its end
+process = start([*torchrun(2), ROOT / "run_glue.py", args])        # ... and finish(process)
+first, second = finish(*two_ranks("run_glue.py", args))    # no launcher: the ranks' own exit codes and output
+"""
 
 import os
 import signal
@@ -12,25 +18,46 @@ from tests.support.tiny import ROOT
 CONFIGS = ROOT / "accelerate_configs"
 
 
-def environment(**changes: str) -> dict[str, str]:
-    """This process's environment without a launcher's traces and without GPUs, offline, one thread a process."""
+def environment(gpu: bool = False, **changes: str) -> dict[str, str]:
+    """This process's environment without a launcher's traces, offline, one thread a process; with `gpu`, GPUs seen."""
     names = ("ACCELERATE_", "MASTER_", "RANK", "WORLD_SIZE", "LOCAL_", "TORCHELASTIC_", "PMI_", "OMPI_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(names)}
-    fixed = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
-    return {**kept, **fixed, **changes}
+    fixed = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    return {**kept, **fixed, **({} if gpu else {"CUDA_VISIBLE_DEVICES": ""}), **changes}
 
 
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
+def run(
+    script: Path | str,
+    *arguments: object,
+    env: dict[str, str] | None = None,
+    gpu: bool = False,
+    cwd: Path | None = None,
+    timeout: float = 300,
+    check: bool = False,
+) -> subprocess.CompletedProcess:
+    """Run a script of the repository to its end; returns the CompletedProcess with text.
+
+    Raises AssertionError with the output if `check` and its exit code is not 0.
+    """
+    done = subprocess.run(
+        [sys.executable, str(ROOT / script), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=environment(gpu, **(env or {})),
+        cwd=cwd,
+        timeout=timeout,
+    )
+    if check and done.returncode != 0:
+        raise AssertionError(f"{script} ended with {done.returncode}\n{done.stdout}\n{done.stderr}")
+    return done
 
 
-def start(command: list, env: dict[str, str] | None = None) -> subprocess.Popen:
-    """A command in a session of its own, so that all it started can be ended with it."""
+def start(command: list, env: dict[str, str] | None = None, cwd: Path | None = None) -> subprocess.Popen:
+    """A command in a session of its own, so that all it started can be ended with it; both streams go to one pipe."""
     return subprocess.Popen(
         list(map(str, command)),
         env=env or environment(),
+        cwd=cwd,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -50,6 +77,24 @@ def finish(*processes: subprocess.Popen, timeout: float = 180) -> list[subproces
         subprocess.CompletedProcess(process.args, process.returncode, output)
         for process, output in zip(processes, outputs, strict=True)
     ]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Several processes
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def torchrun(processes: int) -> list[str]:
+    """What stands in front of a script (or of -m) to run it in so many processes."""
+    if processes == 1:
+        return [sys.executable]
+    here = ("--rdzv_backend", "c10d", "--rdzv_endpoint", "127.0.0.1:0")
+    return [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(processes), *here]
 
 
 def launcher(config: Path | str, script: Path | str, *arguments: object, flags: tuple = ()) -> list:

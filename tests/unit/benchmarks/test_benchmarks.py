@@ -6,8 +6,6 @@ Speed itself is not tested.
 
 import copy
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -19,7 +17,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from benchmarks import arithmetic, lengths, padding, reference_run, references, train_speed, variants, whole_table
 from distilbart_mnli.errors import CommandError
 from distilbart_mnli.model.bart import ShortCutBart, freeze
-from tests.support.tiny import ROOT, TEACHER_LABELS, tiny_bart, tiny_config, tiny_mnli, tiny_tokenizer
+from tests.support.tiny import TEACHER_LABELS, tiny_bart, tiny_config, tiny_mnli, tiny_tokenizer
 
 SHAPES = [(3, 11), (2, 7)]
 
@@ -171,15 +169,6 @@ def test_the_stock_decoder_reads_the_same_rows_and_states_as_ours(tmp_path):
     assert stock.examples == ours.examples == 16
 
 
-def test_the_references_import_nothing_of_ours():
-    code = (
-        "import sys, benchmarks.references, benchmarks.reference_run;"
-        "print([name for name in sys.modules if name.startswith('distilbart')])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
-    assert done.stdout.strip() == "[]"
-
-
 def test_the_steps_of_a_slice_have_the_mean_of_the_epoch():
     costs = np.random.default_rng(0).gamma(4, 10, 50)
     chosen = variants.typical_steps(costs, 5)
@@ -214,25 +203,6 @@ def test_lengths_are_taken_from_a_file(tmp_path):
     assert found.tolist() == [len(tokenizer(row[8], row[9])["input_ids"]) for row in rows]
 
 
-def test_train_speed_gives_every_figure_of_every_variant(tmp_path, capsys):
-    output = tmp_path / "speed.json"
-    train_speed.main(
-        f"--size toy --layers 2 --batch_size 4 --gradient_accumulation_steps 2 --repetitions 2 --slice_seconds 0 "
-        f"--steps 2 --threads 1 --no_memory --output {output}".split()
-    )
-    (student,) = json.loads(output.read_text())["students"]
-    assert set(student["variants"]) == set("abcde")
-    for name, figures in student["variants"].items():
-        assert figures["lowest"] <= figures["examples_per_second"] <= figures["highest"], name
-        assert 0 < figures["useful_utilisation"] <= figures["executed_utilisation"], name
-    assert student["variants"]["a"]["padded_tokens_per_example"] == 128
-    ratio = student["ratios"]["a/d"]
-    speeds = [student["variants"][name]["all"] for name in "da"]
-    assert ratio["measured"] == pytest.approx(np.median(np.divide(*speeds)))
-    assert 1 < ratio["multiply_adds_allow"] < 100
-    assert "(d)" in capsys.readouterr().out
-
-
 @pytest.mark.parametrize(
     ("main", "words", "message"),
     [
@@ -252,15 +222,6 @@ def test_options_that_cannot_be_used_are_named_at_once(tmp_path, monkeypatch, ma
         main(words.format(data=tmp_path).split())
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-def test_train_speed_measures_memory_in_a_process_of_its_own(tmp_path):
-    options = train_speed.parse("--size toy --batch_size 64 --gradient_accumulation_steps 1 --threads 1".split())
-    recipe = train_speed.make_recipe(options, 2, tmp_path)
-    found = {name: train_speed.memory_in_child(options, 2, name, recipe.student) for name in "bd"}
-    assert found["b"]["peak_mb"] > found["d"]["peak_mb"] >= 0
-    assert found["b"]["peak_mb_resident"] > 100  # the libraries
-
-
 def test_padding_gives_the_share_of_every_way_to_batch(tmp_path):
     found = padding.main(["--rows", "6400", "--seeds", "1", "--epochs", "1", "--output", str(tmp_path / "p.json")])
     assert found == json.loads((tmp_path / "p.json").read_text())
@@ -268,21 +229,6 @@ def test_padding_gives_the_share_of_every_way_to_batch(tmp_path):
     share = {name: values[0] for name, values in found.items()}
     assert share["padded to 128"] < share["random batches of 32, padded to the longest"] < 0.5
     assert share["grouped, unrounded, 32 examples a step"] > share["grouped, rounded to 8, 32 examples a step"] > 0.88
-
-
-def test_the_whole_table_runs_both_sides_and_extrapolates_on_a_line(tmp_path, monkeypatch):
-    monkeypatch.setattr(whole_table, "start_up", lambda options, environment: dict.fromkeys(options.variants, 0.0))
-    output = tmp_path / "table.json"
-    whole_table.main(
-        f"--size toy --layers 1 --variants ao --examples 24 --batch_size 4 --gradient_accumulation_steps 2 "
-        f"--threads 1 --output {output}".split()
-    )
-    report = json.loads(output.read_text())
-    assert [(row["student"], row["variant"]) for row in report["rows"]] == [("12-1", "a"), ("12-1", "o")]
-    for row in report["rows"]:
-        slope = (row["seconds"] - row["seconds_on_one_step"]) / (24 - 8)
-        assert row["extrapolated_seconds"] == pytest.approx(row["seconds"] + slope * (392_702 - 24))
-    assert report["totals"]["o"]["ratio_to_ours"]["measured_seconds"] == 1
 
 
 def test_the_texts_of_the_whole_table_have_the_lengths_they_stand_for(tmp_path):

@@ -26,7 +26,7 @@ from distilbart_mnli.errors import CommandError, InputError
 from distilbart_mnli.model.student import StudentPlan, create_student
 from distilbart_mnli.options.fields import Arguments
 from tests.support.finished_run import finished_run
-from tests.support.tiny import run, tiny_bart, tiny_mnli
+from tests.support.tiny import tiny_bart, tiny_mnli
 from tests.unit.compare.test_zero_shot import write_topics
 
 MODELS = ("teacher", "student-2-1", "stranger", "student-2-2")
@@ -196,8 +196,7 @@ def test_typing_errors_are_one_line(words, message):
 
 
 def test_a_missing_file_stops_the_command_before_it_writes(models, tmp_path):
-    arguments = ["--data_dir", models / "data", "--output_dir", tmp_path / "sheet", "--zero_shot", "none.jsonl"]
-    done = run("compare_models.py", models / "teacher", *arguments)
-    assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].startswith("error: none.jsonl") and "Traceback" not in done.stderr
+    words = [models / "teacher", "--data_dir", models / "data", "--output_dir", tmp_path / "sheet"]
+    with pytest.raises(InputError, match="none.jsonl"):
+        compare_models(read_arguments([*map(str, words), "--zero_shot", "none.jsonl"]))
     assert not (tmp_path / "sheet").exists()

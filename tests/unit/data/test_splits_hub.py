@@ -6,17 +6,9 @@ import pytest
 from distilbart_mnli.data.splits import get_task, load_evaluation, load_test, load_train
 from distilbart_mnli.data.tasks import TASKS
 from distilbart_mnli.errors import HubError, InputError
-from tests.support.glue_files import ONE_SET_EACH, glue_args
-from tests.support.glue_hub_files import COLUMNS_ON_THE_HUB, write_hub
+from tests.support.glue_files import COLUMNS_ON_THE_HUB, ONE_SET_EACH, glue_args, write_hub
 
 MNLI = TASKS["mnli"]
-
-
-@pytest.fixture
-def local_hub(tmp_path, monkeypatch):
-    """load_dataset takes a folder of that name, below the working directory, for the data set."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path / "nyu-mll" / "glue"
 
 
 @pytest.mark.parametrize("name", ONE_SET_EACH)

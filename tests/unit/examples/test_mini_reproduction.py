@@ -18,8 +18,7 @@ from distilbart_mnli.train.loop import Training
 from examples import common
 from examples.mini_reproduction import bert_to_bart, reproduce
 from tests.support.in_process import as_in_a_new_process, results
-from tests.support.tiny import ROOT, tiny_mnli
-from tests.support.tiny_bert import tiny_bert
+from tests.support.tiny import ROOT, tiny_bert, tiny_mnli
 
 
 class Commands:
@@ -118,7 +117,7 @@ def test_it_goes_on_where_it_was_stopped_and_does_nothing_twice(tmp_path, comman
     rest = ["--data_dir", str(tmp_path / "data"), "--output_dir", str(out / "tradeoffs"), "--max_eval_samples", "12"]
     assert commands.lines[-1] == ["compare_models.py", *models, *rest]
     told = capsys.readouterr().out
-    assert "7 steps done, 2 were done before" in told
+    assert "7 steps done, 2 " in told
 
     # The table's figures are those of the runs.
     lines = (out / "table.md").read_text().splitlines()
@@ -132,38 +131,38 @@ def test_it_goes_on_where_it_was_stopped_and_does_nothing_twice(tmp_path, comman
         accuracies = [values[key] for values in (before, after) for key in ("eval_accuracy", "eval_accuracy_mm")]
         assert row[1:5] == [f"{100 * accuracy:.2f}" for accuracy in accuracies]
         assert row[5] == f"{after['train_runtime']:.0f}"
-    assert "96 training examples; evaluated on 12 matched and 12 mismatched examples" in lines[-1]
+    assert all(count in lines[-1] for count in ("96 training", "12 matched", "12 mismatched"))
     assert "\n".join(lines) in told
 
     # Nothing is left to do; a zero-shot file makes the comparison anew, and only that.
     commands.lines.clear()
     assert reproduce_it() == 0
     assert commands.lines == []
-    assert "0 steps done, 9 were done before" in capsys.readouterr().out
+    assert "0 steps done, 9 " in capsys.readouterr().out
     (tmp_path / "topics.jsonl").write_text('{"text": "a", "label": "b"}\n')
     assert reproduce_it("--zero_shot", tmp_path / "topics.jsonl") == 0
     assert commands.lines == [["compare_models.py", *models, *rest, "--zero_shot", str(tmp_path / "topics.jsonl")]]
 
     # Results of other settings are not mixed in.
     assert reproduce_it("--max_train_samples", 10) == 2
-    assert "holds a reproduction with max_train_samples None, not 10" in capsys.readouterr().err
+    assert "max_train_samples None, not 10" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "named"),
     [
-        ([], "bert is missing: a BERT's folder or Hub id"),
-        (["--bert", "some/model", "--data_dir", ""], "data_dir is missing: the folder with MNLI's TSV files"),
-        (["--bert", "some/model", "--data_dir", "."], "train.tsv, dev_matched.tsv, dev_mismatched.tsv missing"),
-        (["--brt", "some/model"], "command line: unknown option --brt"),
+        ([], "bert is missing"),
+        (["--bert", "some/model", "--data_dir", ""], "data_dir is missing"),
+        (["--bert", "some/model", "--data_dir", "."], "train.tsv, dev_matched.tsv, dev_mismatched.tsv"),
+        (["--brt", "some/model"], "--brt"),
     ],
 )
-def test_what_is_missing_is_said_in_one_line_before_anything_is_done(tmp_path, monkeypatch, capsys, words, told):
+def test_what_is_missing_is_said_in_one_line_before_anything_is_done(tmp_path, monkeypatch, capsys, words, named):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["reproduce.py", *words])
     assert run_command(reproduce.main) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert told in line
+    assert named in line
     assert list(tmp_path.iterdir()) == []
 
 
@@ -194,7 +193,7 @@ def test_a_signal_reaches_the_step_once_and_its_code_becomes_ours(tmp_path):
 
     before = signal.getsignal(signal.SIGINT)
     threading.Thread(target=interrupt, daemon=True).start()
-    with pytest.raises(CommandError, match=r"exit code 130 from: python .*step\.py") as raised:
+    with pytest.raises(CommandError, match=r"code 130 .*step\.py") as raised:
         common.Steps().run(script)
     assert raised.value.exit_code == 130
     assert signal.getsignal(signal.SIGINT) is before

@@ -199,21 +199,21 @@ def test_a_table_by_hand(tmp_path):
 def test_a_failed_run_stops_the_call_with_its_command(tmp_path, monkeypatch):
     tiny_bart(tmp_path / "teacher", decoder_layers=3)
     monkeypatch.setattr(common, "execute", lambda words: 2)
-    with pytest.raises(RunError, match=r"exit code 2 from: python create_student\.py .*2-1-copied;") as failed:
+    with pytest.raises(RunError, match=r"code 2 .*create_student\.py .*2-1-copied") as failed:
         driver.main(options(tmp_path))
     assert failed.value.exit_code == 1
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "named"),
     [
-        (["--seeds", "1", "1"], "--seeds: a number is given twice"),
-        (["--main_layers", "3"], "--main_layers: must be among --decoder_layers"),
-        (["--decoder_layers", "1", "4"], "the teacher has 3 layers"),
-        (["--train_rows", "0"], "must be at least 1"),
+        (["--seeds", "1", "1"], "--seeds"),
+        (["--main_layers", "3"], "--main_layers"),
+        (["--decoder_layers", "1", "4"], "3 layers"),
+        (["--train_rows", "0"], "at least 1"),
     ],
 )
-def test_settings_that_cannot_be_are_refused(tmp_path, changes, told):
+def test_settings_that_cannot_be_are_refused(tmp_path, changes, named):
     tiny_bart(tmp_path / "teacher", decoder_layers=3)
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=named):
         driver.main([*options(tmp_path), *changes])

@@ -1,13 +1,12 @@
 """Publishing as a user meets it: allowed or not within seconds, one commit of the right files, nothing leaked.
 
-The real huggingface_hub client speaks over HTTP with the small Hub of hub_server.py; faults are in test_hub_faults.py.
+The real huggingface_hub client speaks over HTTP with the small Hub of hub_server.py; faults are in test_hub_faults.py,
+whole runs in end_to_end/test_hub.py.
 """
 
 import json
 import os
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -23,7 +22,6 @@ from distilbart_mnli.publish.staging import PUBLISHED_FILES, staged
 from distilbart_mnli.train import stages
 from tests.support.hub_server import FOREVER, Hub
 from tests.support.publishing import REPO, ROWS, arguments, log_in
-from tests.support.tiny import ROOT
 
 
 def refused(error: type[CommandError], match: str, call, *given) -> str:
@@ -342,54 +340,6 @@ def test_a_repository_edited_since_the_last_publication_is_noticed_before_traini
     assert preflight(arguments(run_dir, do_train=True, hub_force=True)).parent == hub.commits(REPO)[-1].oid
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Other processes
-
-
-def child(code: str, hub: Hub, token: str | None, home: Path, xet: bool = True) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **hub.environment(token, home, xet)}
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=120)
-
-
-PUBLISH = """
-import sys
-from pathlib import Path
-from distilbart_mnli.options.read import parse_arguments
-from distilbart_mnli.errors import run_command
-from distilbart_mnli.publish.hub import publish
-def main():
-    args = parse_arguments(sys.argv[1:] or {words!r})
-    print(publish(Path(args.output_dir), args))
-sys.exit(run_command(main))
-"""
-
-
-def test_a_published_model_is_used_by_its_id_in_a_new_process_with_an_empty_cache(hub, run_dir, tmp_path):
-    token = next(iter(hub.users))
-    words = ["--push_to_hub", "--output_dir", str(run_dir), "--hub_model_id", REPO]
-    done = child(PUBLISH.format(words=words), hub, token, tmp_path / "home")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == f"{hub.url}/{REPO}/commit/{hub.commits(REPO)[-1].oid}"
-    code = f"""
-import json
-from transformers import pipeline
-found = pipeline("zero-shot-classification", model={REPO!r})("the big dog", ["cat", "garden"])
-print(json.dumps(found["labels"]))
-"""
-    used = child(code, hub, None, tmp_path / "other_home")
-    assert sorted(json.loads(used.stdout)) == ["cat", "garden"], used.stderr
-
-
-def test_a_refusal_ends_a_process_with_code_3_one_line_and_no_token(hub, run_dir, tmp_path):
-    token = hub.add_user("eve", role="read")
-    words = ["--push_to_hub", "--output_dir", str(run_dir), "--hub_model_id", "eve/model"]
-    done = child(PUBLISH.format(words=words), hub, token, tmp_path / "home", xet=False)
-    assert done.returncode == 3
-    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
-    assert "eve/model" in line and "Traceback" not in done.stderr
-    assert token not in done.stdout + done.stderr
-
-
 def test_the_command_that_retries_is_understood_by_run_glue(run_dir):
     args = arguments(run_dir, hub_private_repo=True, bf16=True, do_train=True)
     words = shlex.split(product.retry_command(Path("out put"), args, PublishTarget(REPO, None)))
@@ -397,21 +347,3 @@ def test_the_command_that_retries_is_understood_by_run_glue(run_dir):
     assert words[:2] == ["python", "run_glue.py"]
     assert (again.output_dir, again.hub_model_id, again.push_to_hub) == ("out put", REPO, True)
     assert again.hub_private_repo and not again.do_train
-
-
-def test_a_teacher_that_may_not_be_read_is_explained_in_one_line(hub, tmp_path):
-    hub.add_repo("lab/gated", {"config.json": b"{}"}, gated=True)
-    code = """
-from transformers import AutoConfig
-from distilbart_mnli.model.source import Source
-for repo in ("lab/gated", "lab/none"):
-    try:
-        AutoConfig.from_pretrained(repo)
-    except OSError as error:
-        found = Source(repo).explained(error)
-        print(found.exit_code, found)
-"""
-    done = child(code, hub, hub.add_user("bob"), tmp_path / "home")
-    gated, absent = done.stdout.splitlines()
-    assert gated.startswith("3 ") and "gated; ask for it at https://huggingface.co/lab/gated" in gated
-    assert absent.startswith("3 ") and "log in with `hf auth login`" in absent

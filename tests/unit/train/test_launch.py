@@ -1,25 +1,16 @@
 """A run gets the processes, the precision and the batch that were asked for, or stops and says why."""
 
-import json
-import os
 import re
-import signal
 
 import pytest
-import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 
 from distilbart_mnli.errors import InputError
 from distilbart_mnli.options.fields import Arguments
 from distilbart_mnli.train.launch import batch_plan, choose_precision, fell_back_to_cpu, launch_problem, size_problem
-from tests.support.launch import CONFIGS, environment, finish, launch, launcher, start, two_machines
+from tests.support.launch import CONFIGS
 
-WORKER = "tests/support/hardware_worker.py"
 FILES = sorted(path.name for path in CONFIGS.glob("*.yaml"))
-
-
-def results(output: str) -> list[dict]:
-    return [json.loads(line[7:]) for line in output.splitlines() if line.startswith("RESULT ")]
 
 
 # -- precision ----------------------------------------------------------------------------------------------------
@@ -166,63 +157,6 @@ def test_a_gpu_that_was_asked_for_and_is_not_there_is_noticed(options, variables
 def test_processes_that_did_not_find_each_other_are_noticed():
     assert "in a group of 1" in (size_problem(None, world_size=2, num_processes=1) or "")
     assert size_problem(None, world_size=2, num_processes=2) is None
-
-
-def test_multi_cpu_yaml_gives_two_real_processes_with_the_plain_command(tmp_path):
-    options = {
-        "expected_num_processes": 2,
-        "per_device_train_batch_size": 32,
-        "effective_batch_size": 128,
-        "fp16": False,
-    }
-    done = launch("multi_cpu.yaml", WORKER, "report", tmp_path, json.dumps(options))
-    assert done.returncode == 0, done.stdout
-    found = sorted(results(done.stdout), key=lambda result: result["rank"])
-    assert [result["rank"] for result in found] == [0, 1]
-    assert found[0]["pid"] != found[1]["pid"]
-    for result in found:
-        assert (result["processes"], result["type"], result["device"]) == (2, "MULTI_CPU", "cpu")
-        assert result["largest"] == 11
-        assert result["gathered"] == [{"rank": 0}, {"rank": 1}]
-        assert result["sharing"] == [0, 1]
-        assert result["left"] == []
-        assert result["line"].startswith("2 processes on 1 machine, cpu (1 thread a process, ")
-        assert result["line"].endswith("float32, 32 x 2 x 2 processes = 128 examples a step")
-
-
-def test_multi_node_yaml_gives_two_machines_with_folders_of_their_own(tmp_path):
-    options = json.dumps({"expected_num_processes": 2})
-    folders = [tmp_path / "one", tmp_path / "two"]
-    done = two_machines(WORKER, *[("report", folder, options) for folder in folders])
-    assert [machine.returncode for machine in done] == [0, 0], done[0].stdout + done[1].stdout
-    found = [results(machine.stdout)[0] for machine in done]
-    assert [result["sharing"] for result in found] == [[0], [1]]
-    assert [result["largest"] for result in found] == [11, 11]
-    assert found[1]["line"].startswith("2 processes on 2 machines")
-
-
-def test_a_multi_cpu_launch_that_starts_one_process_stops(tmp_path):
-    config = tmp_path / "silent.yaml"
-    config.write_text(yaml.safe_dump({"distributed_type": "MULTI_CPU", "num_processes": 2, "use_cpu": True}))
-    done = launch(config, WORKER, "report", tmp_path)
-    assert not results(done.stdout)
-    assert done.stdout.count("error: the launcher was asked for several processes and started one") == 1
-
-
-def test_another_number_of_processes_than_expected_gives_one_message(tmp_path):
-    done = launch("multi_cpu.yaml", WORKER, "report", tmp_path, json.dumps({"expected_num_processes": 4}))
-    assert not results(done.stdout)
-    assert done.stdout.count("error: expected_num_processes is 4, but this run has 2 processes") == 1
-
-
-def test_a_training_ends_when_its_single_process_launcher_is_terminated():
-    started = start(launcher("cpu.yaml", WORKER, "wait"), environment())
-    assert started.stdout is not None
-    for line in started.stdout:
-        if line.startswith("RESULT "):
-            break
-    os.kill(started.pid, signal.SIGTERM)  # the launcher alone, which passes nothing on
-    assert results(finish(started, timeout=30)[0].stdout) == [{"terminated": True}]
 
 
 # -- the files ----------------------------------------------------------------------------------------------------

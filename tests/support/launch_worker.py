@@ -1,4 +1,4 @@
-"""What test_hardware.py and test_processes.py run in processes of their own: TASK [FOLDER] [OPTIONS as JSON].
+"""What test_processes.py runs in processes of its own: TASK [FOLDER] [OPTIONS as JSON].
 
 Every task prints one JSON line that starts with RESULT, or ends as run_command says.
 """
@@ -66,6 +66,7 @@ def die() -> None:
 
 def hold() -> None:
     """Lock FOLDER, say so, and stay."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets its background jobs ignore it
     with lock_output_dir(FOLDER, True):
         if OPTIONS.get("fork") and os.fork() == 0:
             time.sleep(60)

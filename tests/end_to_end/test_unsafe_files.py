@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from distilbart_mnli.train import checkpoints
-from tests.support.training_runs import Workshop, only_checkpoint, outcome, train_here
+from tests.support.in_process import train_here
+from tests.support.training_runs import Workshop, only_checkpoint, outcome
 
 pytestmark = pytest.mark.xdist_group("unsafe")
 CHANGES = {"max_steps": 4, "eval_steps": 2}
@@ -30,11 +31,6 @@ class Payload:
 
     def __reduce__(self):
         return (os.mkdir, (str(self.sign),))
-
-
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory) -> Workshop:
-    return Workshop(tmp_path_factory.mktemp("unsafe"))
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +77,7 @@ def student_with_bin(shop: Workshop, folder: Path, extra: dict) -> Path:
 
 def test_weights_of_2020_are_read(shop, finished, tmp_path):
     student = student_with_bin(shop, tmp_path / "student", {})
-    options = {**shop.options("unused", **CHANGES), "output_dir": str(tmp_path / "out")}
+    options = shop.options(tmp_path / "out", **CHANGES)
     assert train_here({**options, "model_name_or_path": str(student)}) == (0, "")
     assert outcome(tmp_path / "out") == outcome(finished)
 
@@ -94,7 +90,7 @@ def test_a_payload_in_pytorch_model_bin_does_not_run(shop, tmp_path, payload, si
     elif form == "legacy torch.save":
         state = {"a_weight_more": Payload(sign)}
         torch.save(state, student / "pytorch_model.bin", _use_new_zipfile_serialization=False)
-    options = {**shop.options("unused", **CHANGES), "output_dir": str(tmp_path / "out")}
+    options = shop.options(tmp_path / "out", **CHANGES)
     code, error = train_here({**options, "model_name_or_path": str(student)})
     assert not sign.exists()
     assert code == 2 and str(student) in error and not (tmp_path / "out").exists()
@@ -104,7 +100,7 @@ def test_a_payload_in_pytorch_model_bin_does_not_run(shop, tmp_path, payload, si
 def test_a_payload_under_the_name_of_a_safe_file_does_not_run(shop, tmp_path, payload, sign, name):
     shutil.copytree(shop.folder / "student", tmp_path / "student")
     (tmp_path / "student" / name).write_bytes(payload)
-    options = {**shop.options("unused", **CHANGES), "output_dir": str(tmp_path / "out")}
+    options = shop.options(tmp_path / "out", **CHANGES)
     code, error = train_here({**options, "model_name_or_path": str(tmp_path / "student")})
     assert not sign.exists()
     assert code == 2 and str(tmp_path / "student") in error
@@ -121,7 +117,7 @@ def test_code_beside_a_model_does_not_run(shop, tmp_path, sign):
         known = json.loads(path.read_text(encoding="utf-8"))
         auto_map = {kind: ["evil.Evil", "evil.Evil"] if kind == "AutoTokenizer" else "evil.Evil" for kind in classes}
         path.write_text(json.dumps({**known, "auto_map": auto_map}), encoding="utf-8")
-    options = {**shop.options("unused", **CHANGES), "output_dir": str(tmp_path / "out")}
+    options = shop.options(tmp_path / "out", **CHANGES)
     train_here({**options, "model_name_or_path": str(tmp_path / "student")})  # trained or refused, both are safe
     assert not sign.exists()
 
@@ -158,7 +154,7 @@ def test_a_payload_in_a_checkpoint_does_not_run(shop, finished, tmp_path, payloa
     (bad / name).write_bytes(payload)
     if name != "manifest.json":
         sign_manifest(bad)
-    options = {**shop.options("unused", **CHANGES), "output_dir": str(tmp_path / "out")}
+    options = shop.options(tmp_path / "out", **CHANGES)
     code, error = train_here(options, ("--resume_from_checkpoint",))
     assert not sign.exists()
     if name in ("config.json", "tokenizer.json"):  # resuming reads neither
@@ -178,7 +174,7 @@ def test_pickles_that_other_programs_would_load_are_not_touched(shop, finished, 
         (tmp_path / "out/checkpoint-2" / name).write_bytes(payload)
         (tmp_path / "out" / name).write_bytes(payload)
     sign_manifest(tmp_path / "out/checkpoint-2")
-    options = {**shop.options("unused", **CHANGES), "output_dir": str(tmp_path / "out")}
+    options = shop.options(tmp_path / "out", **CHANGES)
     assert train_here(options, ("--resume_from_checkpoint",)) == (0, "")
     assert not sign.exists() and outcome(tmp_path / "out") == outcome(finished)
 
@@ -194,7 +190,7 @@ def test_a_payload_in_the_encoder_cache_does_not_run(shop, finished, tmp_path, p
     shutil.copytree(shop.folder / "cache", tmp_path / "cache")
     for path in (tmp_path / "cache").glob(f"*/{name}"):
         path.write_bytes(payload.ljust(path.stat().st_size, b"\0") if padded else payload)
-    options = {**shop.options("unused", **CHANGES), "output_dir": str(tmp_path / "out")}
+    options = shop.options(tmp_path / "out", **CHANGES)
     assert train_here({**options, "encoder_cache_dir": str(tmp_path / "cache")}) == (0, "")
     assert not sign.exists() and outcome(tmp_path / "out") == outcome(finished)
 
@@ -206,13 +202,13 @@ def test_a_payload_in_an_unfinished_encoder_cache_does_not_run(shop, finished, t
         for name in ("states.bin", "crc.bin", "done.bin"):
             (folder / name).write_bytes(payload)
         folder.rename(folder.with_name(folder.name + ".partial"))
-    options = {**shop.options("unused", **CHANGES), "output_dir": str(tmp_path / "out")}
+    options = shop.options(tmp_path / "out", **CHANGES)
     assert train_here({**options, "encoder_cache_dir": str(tmp_path / "cache")}) == (0, "")
     assert not sign.exists() and outcome(tmp_path / "out") == outcome(finished)
 
 
 def test_a_payload_among_the_kept_tokens_does_not_run(shop, finished, tmp_path, payload, sign):
-    options = {**shop.options("unused", **CHANGES), "output_dir": str(tmp_path / "out")}
+    options = shop.options(tmp_path / "out", **CHANGES)
     assert train_here(options) == (0, "")
     kept = list((tmp_path / "out-datasets").rglob("*.arrow"))
     for path in kept:
@@ -236,7 +232,7 @@ def files_with(folder: Path, *needles: str) -> list[str]:
     ]
 
 
-def test_no_token_is_written_anywhere(shop, tmp_path, monkeypatch, capfd):
+def test_no_token_is_written_anywhere(shop, tmp_path, monkeypatch, capfd, caplog):
     """Given in the environment and on the command line, to a run with a tracker that ends, and to one that fails after
     a checkpoint: searched for in the files of both, in their logs, in TensorBoard's events and in every cache."""
     monkeypatch.setenv("HF_TOKEN", TOKEN)
@@ -245,17 +241,18 @@ def test_no_token_is_written_anywhere(shop, tmp_path, monkeypatch, capfd):
     failing = {"learning_rate": 1e25, "warmup_steps": 0, "max_steps": 30, "logging_steps": 50}
     said = []
     for name, more in (("ends", {}), ("fails", failing)):
-        options = {**shop.options("unused", **CHANGES, report_to=["tensorboard"]), **more}
-        options.update(output_dir=str(tmp_path / name), encoder_cache_dir=None)
+        changes = {**CHANGES, "report_to": ["tensorboard"], "encoder_cache_dir": None, **more}
+        options = shop.options(tmp_path / name, **changes)
         said.append(train_here(options, ("--hub_token", FLAG_TOKEN), card=True))
     assert [code for code, _ in said] == [0, 1]
     assert list((tmp_path / "ends/runs").rglob("*tfevents*")) and (tmp_path / "ends/README.md").exists()
     assert list((tmp_path / "fails").glob("checkpoint-*")) and list((tmp_path / "xdg").rglob("states.bin"))
     state = json.loads((tmp_path / "ends/trainer_state.json").read_text(encoding="utf-8"))
     assert state["run"]["command"] == "python run_glue.py ends.json"
-    output = capfd.readouterr()
-    assert "step 4 of 4" in output.err
-    assert not any(token in text for token in (TOKEN, FLAG_TOKEN) for text in (*output, said[1][1]))
+    assert "step 4 of 4" in caplog.text
+    assert not any(
+        token in text for token in (TOKEN, FLAG_TOKEN) for text in (*capfd.readouterr(), caplog.text, said[1][1])
+    )
     assert files_with(tmp_path, TOKEN, FLAG_TOKEN) == []
     # The search finds what is there.
     (tmp_path / "ends" / "probe").write_bytes(b"\0" + FLAG_TOKEN.encode() + b"\0")
