@@ -28,7 +28,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from distilbart_mnli.errors import InputError, RunError
-from distilbart_mnli.files import TEMPORARY, whole_folder
+from distilbart_mnli.files import TEMPORARY, atomic_folder
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ def write_checkpoint(final: Path, write: Callable[[Path], None], what: str, safe
         RunError: no space left, or another error of the disk; the temporary folder is gone then.
     """
     try:
-        with whole_folder(final) as folder:
+        with atomic_folder(final) as folder:
             write(folder)
             files = sorted(path for path in folder.rglob("*") if path.is_file())
             sums = {
