@@ -101,12 +101,7 @@ class FrozenEncoder:
 
     def cache_bytes(self, split: TokenizedSplit) -> int:
         """Size of states.bin."""
-        return int(split.offsets[-1]) * self.token_bytes
-
-    @property
-    def token_bytes(self) -> int:
-        """Size of one token's state."""
-        return self.model.config.d_model * getattr(torch, self.dtype).itemsize
+        return int(split.offsets[-1]) * self.model.config.d_model * getattr(torch, self.dtype).itemsize
 
 
 class EncoderCache:

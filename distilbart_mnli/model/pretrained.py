@@ -13,6 +13,7 @@ read with weights_only; code beside a model is never run. A model of another kin
 
 import dataclasses
 import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,7 +22,7 @@ import numpy as np
 import torch
 import yaml
 from huggingface_hub import ModelCard, hf_hub_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 from transformers import AutoTokenizer, BartConfig, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -94,6 +95,8 @@ def read_weights(source: Source, kind: type[Model], new_head: bool = False, **op
         new_head: the classification head may be missing, or have another shape.
         options: further arguments of from_pretrained.
     """
+    # Weights in a pytorch_model.bin would otherwise set off a request for their conversion, in the background.
+    os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
     with source.reading():
         model, info = kind.from_pretrained(
             source.name,
@@ -136,7 +139,7 @@ def read_card(source: Source) -> dict[str, Any]:
                 hf_hub_download(source.name, "README.md", revision=source.revision, cache_dir=source.cache_dir)
             )
         data = ModelCard.load(path, ignore_metadata_errors=True).data.to_dict()
-    except (OSError, ValueError, HfHubHTTPError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         if path.exists():
             logger.warning("%s: its README.md cannot be read, so no license is taken from it: %s", source.name, error)
         return {}

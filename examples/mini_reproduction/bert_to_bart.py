@@ -21,7 +21,6 @@ order of facebook/bart-large-mnli.
 Exit codes: 0 done; 1 the disk failed; 2 bad input, nothing was written; 3 the Hub refused or cannot be reached.
 """
 
-import os
 import sys
 from pathlib import Path
 
@@ -174,8 +173,6 @@ answers are chance until run_glue.py has trained the model. Made by examples/min
 
 def main() -> None:
     set_up_logging(format="%(message)s")
-    # A BERT stored as pytorch_model.bin would otherwise set off a background request for its conversion.
-    os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
     parser = OneLineParser(prog="bert_to_bart.py", description=__doc__)
     add = parser.add_argument
     add("--bert", required=True, metavar="FOLDER_OR_HUB_ID", help="a BERT encoder")
