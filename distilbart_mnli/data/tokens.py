@@ -140,9 +140,7 @@ def tokenize(
             file.unlink(missing_ok=True)
             tokens = encoded()
     rows = tokens.data.column("input_ids").combine_chunks()
-    offsets = rows.offsets.to_numpy().astype(np.int64)
-    ids = rows.values.to_numpy()[offsets[0] : offsets[-1]]
-    offsets = offsets - offsets[0]
+    ids, offsets = rows.values.to_numpy(), rows.offsets.to_numpy().astype(np.int64)
     labels = split.labels if split.labels is None or label_map is None else label_map[split.labels]
     return TokenizedSplit(split.name, ids, offsets, labels, digest_of(ids, offsets))
 
