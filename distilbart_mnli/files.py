@@ -1,8 +1,8 @@
 """Files and folders that appear whole or not at all, and the lock that keeps two processes apart.
 
-    with whole_file(output_dir / "all_results.json") as temporary:
+    with atomic_file(output_dir / "all_results.json") as temporary:
         temporary.write_text(text, encoding="utf-8")
-    with whole_folder(output_dir / "checkpoint-300") as temporary:
+    with atomic_folder(output_dir / "checkpoint-300") as temporary:
         model.save_pretrained(temporary)
     lock = lock_file(output_dir / ".lock")      # None: another process holds it
 
@@ -36,7 +36,7 @@ def sync(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def whole_file(path: Path, safe: str = "") -> Iterator[Path]:
+def atomic_file(path: Path, safe: str = "") -> Iterator[Path]:
     """A temporary neighbour of `path` to write; at the end synced and renamed to `path`, on any error removed.
 
     Args:
@@ -61,7 +61,7 @@ def whole_file(path: Path, safe: str = "") -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def whole_folder(final: Path) -> Iterator[Path]:
+def atomic_folder(final: Path) -> Iterator[Path]:
     """A temporary neighbour of `final` to write into; at the end synced and renamed to `final`, on any error removed.
 
     What was at `final` goes only when the new folder stands in its place. A folder cannot be renamed over another one:

@@ -1,8 +1,8 @@
 """Agreement among the processes of one run, and one run per output folder.
 
     lock = lock_output_dir(output_dir, is_main)     # held until the process ends, however it ends
-    raise_together(error)                           # one process's failure is everybody's, with one message
-    step = agree_max(step)                          # "has anyone been signalled?", in every step
+    raise_on_all_ranks(error)                           # one process's failure is everybody's, with one message
+    step = max_over_ranks(step)                          # "has anyone been signalled?", in every step
 
 Processes agree through a gloo group on the CPU, never through the device: a question asked in every step must not wait
 for the GPU's queue. Functions that talk to the others say so: all processes must call them, in the same order.
@@ -115,7 +115,7 @@ def gather_objects(value: object) -> list:
     return values
 
 
-def agree_max(value: int) -> int:
+def max_over_ranks(value: int) -> int:
     """The largest of all processes' values; cheap enough for every step. All processes must call it."""
     group = cpu_group()
     if group is None:
@@ -126,12 +126,12 @@ def agree_max(value: int) -> int:
     return int(number)
 
 
-def wait_for_all() -> None:
+def barrier() -> None:
     """A barrier on the CPU that waits as long as it takes. All processes must call it."""
-    agree_max(0)
+    max_over_ranks(0)
 
 
-def raise_together(error: CommandError | None) -> None:
+def raise_on_all_ranks(error: CommandError | None) -> None:
     """Raise on every process if any has an error. All processes must call it, each with its own error or None.
 
     The lowest rank that has one with a message raises it; the others raise a CommandError without a message and with
@@ -150,14 +150,14 @@ def raise_together(error: CommandError | None) -> None:
 
 
 @contextlib.contextmanager
-def together() -> Iterator[None]:
+def same_outcome_on_all_ranks() -> Iterator[None]:
     """A part of the run that succeeds on all processes or ends on all of them, with one message."""
     error: CommandError | None = None
     try:
         yield
     except CommandError as problem:
         error = problem
-    raise_together(error)
+    raise_on_all_ranks(error)
 
 
 def ranks_sharing(folder: str | Path) -> list[int]:
@@ -179,9 +179,9 @@ def ranks_sharing(folder: str | Path) -> list[int]:
         (folder / names[rank]).touch()
     except OSError as error:
         problem = InputError(f"{folder}: cannot be written on process {rank}: {error.strerror}")
-    raise_together(problem)
+    raise_on_all_ranks(problem)
     seen = [other for other, name in enumerate(names) if (folder / name).exists()]
-    wait_for_all()
+    barrier()
     (folder / names[rank]).unlink(missing_ok=True)
     return seen
 
@@ -207,5 +207,5 @@ def spoken_once(message: str) -> CommandError:
     """The error with its message on the first process of each machine, without one on its neighbours."""
     if os.environ.get("LOCAL_RANK", "0") == "0":
         return InputError(message)
-    time.sleep(1)  # see raise_together
+    time.sleep(1)  # see raise_on_all_ranks
     return CommandError("", InputError.exit_code)

@@ -18,7 +18,7 @@ from distilbart_mnli.compare.speed import TimedModel, measure_speed, peak_memory
 from distilbart_mnli.compare.zero_shot import DEFAULT_TEMPLATE, read_zero_shot
 from distilbart_mnli.data.splits import Split, get_task, load_evaluation
 from distilbart_mnli.errors import CommandError, InputError
-from distilbart_mnli.files import whole_file
+from distilbart_mnli.files import atomic_file
 from distilbart_mnli.model.bart import to_stock
 from distilbart_mnli.options.fields import Arguments
 from distilbart_mnli.public_text import public_command, without_paths
@@ -169,7 +169,7 @@ def _update_model_dir(candidate: Candidate, conditions: dict[str, Any]) -> None:
         logger.info("%s is on the Hub, not in a folder: no %s is written for it", candidate.name, FILE_NAME)
         return
     known = {key: value for key, value in conditions.items() if value is not None}
-    with whole_file(folder / FILE_NAME) as temporary:
+    with atomic_file(folder / FILE_NAME) as temporary:
         temporary.write_text(json.dumps({**candidate.row, "conditions": known}, indent=2) + "\n", encoding="utf-8")
     if (folder / "README.md").is_file() and (folder / "trainer_state.json").is_file():
         write_model_card(folder)

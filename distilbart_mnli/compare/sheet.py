@@ -21,7 +21,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from distilbart_mnli.compare.speed import MEMORY_ROWS
-from distilbart_mnli.files import whole_file
+from distilbart_mnli.files import atomic_file
 from distilbart_mnli.publish.card_format import number, percent, table
 from distilbart_mnli.publish.curves import BLUE, INK, ORANGE, style_axes
 
@@ -135,11 +135,11 @@ def write_sheet(folder: Path, sheet: Sheet) -> list[Path]:
     """
     paths = [folder / f"tradeoffs.{ending}" for ending in ("json", "csv", "md")]
     content = {"conditions": sheet.conditions, "models": sheet.rows, "left_out": sheet.left_out}
-    with whole_file(paths[0]) as temporary:
+    with atomic_file(paths[0]) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     _write_csv(paths[1], sheet)
     picture = draw(folder / "tradeoffs.png", sheet)
-    with whole_file(paths[2]) as temporary:
+    with atomic_file(paths[2]) as temporary:
         temporary.write_text(_markdown(sheet, picture is not None), encoding="utf-8")
     return paths + ([picture] if picture else [])
 
@@ -151,7 +151,7 @@ def _write_csv(path: Path, sheet: Sheet) -> None:
         common = {key: value for key, value in row.items() if key != "devices"}
         lines += [_flat({**common, **entry}) for entry in row.get("devices") or [{}]]
     names = list(dict.fromkeys(name for line in lines for name in line))
-    with whole_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with atomic_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, names, restval="")
         writer.writeheader()
         writer.writerows(lines)
@@ -196,7 +196,7 @@ def draw(path: Path, sheet: Sheet) -> Path | None:
         for position, (device, measured) in enumerate(panels.items(), start=1):
             axes = figure.add_subplot(1, len(panels), position)
             _draw_panel(axes, measured, sheet.conditions.get("teacher"), sheet.device_title(device))
-        with whole_file(path) as temporary:
+        with atomic_file(path) as temporary:
             FigureCanvasAgg(figure).print_png(temporary, metadata={"Software": None})
     return path
 

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from distilbart_mnli.data.splits import HUB_DATASET, find_task, hub_split
 from distilbart_mnli.data.tasks import TASKS, Source, Task
 from distilbart_mnli.errors import InputError, RunError
-from distilbart_mnli.files import whole_file
+from distilbart_mnli.files import atomic_file
 
 _BREAKS = re.compile("\r\n|[\t\n\r]")
 _ROW_NUMBERS = ("index", "id")
@@ -111,7 +111,7 @@ def _download_one(task: Task, source: Source, path: Path, cache_dir: str | None)
         raise RunError(f"{where}: has {len(data):,} rows, expected {source.rows:,}; {path} was not written")
     breaks = 0
     bar = tqdm(total=len(data), desc=f"{task.folder}/{path.name}", unit="row", disable=None)
-    with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file, bar:
+    with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file, bar:
         if source.has_header:
             file.write("\t".join(source.columns) + "\n")
         for start in range(0, len(data), _CHUNK):

@@ -22,7 +22,7 @@ from distilbart_mnli.command_line import OneLineParser
 from distilbart_mnli.data.splits import Split
 from distilbart_mnli.data.tasks import TASKS, Source, Task
 from distilbart_mnli.errors import InputError, RunError, run_command
-from distilbart_mnli.files import whole_file
+from distilbart_mnli.files import atomic_file
 
 HEADER = ("index", "prediction")
 FILES: dict[str, tuple[Task, Source]] = {
@@ -57,7 +57,7 @@ def write_submission(folder: Path, task: Task, split: Split, predictions: np.nda
     rows = zip(split.index, words, strict=True)
     lines = ["\t".join(HEADER), *(f"{index}\t{word}" for index, word in rows)]
     path = folder / f"{split.submission or split.name}.tsv"
-    with whole_file(path) as temporary:
+    with atomic_file(path) as temporary:
         temporary.write_bytes(("\n".join(lines) + "\n").encode("utf-8"))
     return path
 
@@ -93,7 +93,7 @@ def zip_submission(folders: list[Path], output: Path) -> list[str]:
                 raise InputError(f"{path.name} is in {found[path.name].parent} and in {folder}; name one of them")
             found[path.name] = path
     remarks: list[str] = []
-    with whole_file(output) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+    with atomic_file(output) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in sorted(found):
             task, source = FILES[name]
             rows = _check(found[name], task)

@@ -40,7 +40,7 @@ from distilbart_mnli.model.encoder_cache import (
     open_cache,
     partial_folder,
 )
-from distilbart_mnli.processes import gather_objects, raise_together, ranks_sharing, together
+from distilbart_mnli.processes import gather_objects, raise_on_all_ranks, ranks_sharing, same_outcome_on_all_ranks
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ def open_or_build(
         return None
     if request.unavailable:
         if wanted == "true":
-            raise_together(InputError(f"cache_encoder_outputs is true, but {request.unavailable}; take auto"))
+            raise_on_all_ranks(InputError(f"cache_encoder_outputs is true, but {request.unavailable}; take auto"))
         logger.info("encoder cache: none for %s: %s", split.name, request.unavailable)
         return None
     folder = request.folder / encoder.key(split)
@@ -97,7 +97,7 @@ def open_or_build(
     reasons = [reason for reason in gather_objects(refuse_reason(size, folder, request.max_gb, passes)) if reason]
     if reasons and wanted == "true":
         why = "cache_encoder_outputs is true" if request.resumed is None else "the checkpoint was made with a cache"
-        raise_together(InputError(f"{why}, but {reasons[0]}; see also encoder_cache_dir"))
+        raise_on_all_ranks(InputError(f"{why}, but {reasons[0]}; see also encoder_cache_dir"))
     if reasons:
         logger.info("encoder cache: none for %s: %s", split.name, reasons[0])
         return None
@@ -168,7 +168,7 @@ def build_cache(
     batches = encoder_batches(split.lengths, BATCH_TOKENS.get(encoder.model.device.type, BATCH_TOKENS["cpu"]))
     leads, whole = index == 0, None
     with contextlib.ExitStack() as held:
-        with together():
+        with same_outcome_on_all_ranks():
             if leads:
                 held.enter_context(_lock(folder))
                 whole = open_cache(folder, split)
@@ -177,12 +177,12 @@ def build_cache(
                     _lay_out(partial, encoder.cache_bytes(split), len(split), len(batches))
                 else:
                     shutil.rmtree(partial, ignore_errors=True)
-        with together():
+        with same_outcome_on_all_ranks():
             if partial.exists():
                 files = _Files(partial, split, encoder)
                 mine = {i: batches[i] for i in range(index, len(batches), count) if not files.done[i]}
                 _encode(encoder, split, files, mine, progress)
-        with together():
+        with same_outcome_on_all_ranks():
             if leads and whole is None:
                 _finish(encoder, split, partial, folder)
     cache = open_cache(folder, split)

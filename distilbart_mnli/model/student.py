@@ -27,7 +27,7 @@ from transformers import (
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_INDEX_NAME, WEIGHTS_NAME
 
 from distilbart_mnli.errors import InputError, RunError
-from distilbart_mnli.files import whole_folder
+from distilbart_mnli.files import atomic_folder
 from distilbart_mnli.model.bart import count_parameters
 from distilbart_mnli.model.layers import check_layers, select_layers, show_layers
 from distilbart_mnli.model.pretrained import (
@@ -236,7 +236,7 @@ def save_student(student: Student, save_path: Path) -> None:
         InputError: the folder cannot be written.
     """
     try:
-        with whole_folder(save_path) as folder:
+        with atomic_folder(save_path) as folder:
             student.model.save_pretrained(folder)
             student.tokenizer.save_pretrained(folder)
             # safetensors writes for the owner alone; a model is as readable as the files beside it.

@@ -24,7 +24,7 @@ import jinja2
 import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from distilbart_mnli.files import whole_file
+from distilbart_mnli.files import atomic_file
 from distilbart_mnli.publish import card_format
 from distilbart_mnli.publish.card_facts import METRIC_NAMES, Facts, Score, Values, is_number, read_facts
 from distilbart_mnli.publish.curves import plot_training_curves
@@ -79,7 +79,7 @@ def write_model_card(output_dir: Path, hub_model_id: str | None = None, license:
     body = join(old_body, render(facts, picture.name if picture else None))
     # Through ModelCard, so that what is written is what the Hub's own client reads.
     card = ModelCard(f"---\n{ModelCardData(**ours, **kept).to_yaml()}\n---\n\n{body}\n")
-    with whole_file(folder / FILE_NAME, "the other files of the run are whole") as temporary:
+    with atomic_file(folder / FILE_NAME, "the other files of the run are whole") as temporary:
         card.save(temporary)
 
 

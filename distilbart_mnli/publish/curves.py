@@ -17,7 +17,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from distilbart_mnli.files import whole_file
+from distilbart_mnli.files import atomic_file
 from distilbart_mnli.publish.card_facts import is_number, read_json
 
 FILE_NAME = "training_curves.png"
@@ -71,7 +71,7 @@ def plot_training_curves(output_dir: Path) -> Path | None:
         for number, (title, curves) in enumerate(panels, start=1):
             _draw(figure.add_subplot(1, len(panels), number), title, curves)
         path = Path(output_dir) / FILE_NAME
-        with whole_file(path, "the other files of the run are whole") as temporary:
+        with atomic_file(path, "the other files of the run are whole") as temporary:
             # Without the Software entry the bytes do not depend on matplotlib's version string.
             FigureCanvasAgg(figure).print_png(temporary, metadata={"Software": None})
     return path

@@ -28,7 +28,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from distilbart_mnli.errors import InputError, RunError
-from distilbart_mnli.files import TEMPORARY, whole_folder
+from distilbart_mnli.files import TEMPORARY, atomic_folder
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ def write_checkpoint(final: Path, write: Callable[[Path], None], what: str, safe
         RunError: no space left, or another error of the disk; the temporary folder is gone then.
     """
     try:
-        with whole_folder(final) as folder:
+        with atomic_folder(final) as folder:
             write(folder)
             files = sorted(path for path in folder.rglob("*") if path.is_file())
             sums = {
@@ -222,7 +222,7 @@ def rotate(output_dir: Path, keep_last: int | None, keep: Iterable[Path], foreig
 
 def _remove(checkpoint: Path) -> None:
     """Remove a checkpoint under another name, so that a run killed meanwhile leaves no half of one."""
-    aside = checkpoint.with_name(TEMPORARY + "old-" + checkpoint.name)
+    aside = checkpoint.with_name(TEMPORARY + "removed-" + checkpoint.name)
     try:
         checkpoint.rename(aside)
     except OSError:

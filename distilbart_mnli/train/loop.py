@@ -30,7 +30,7 @@ from distilbart_mnli.model.encoder_cache import EncoderCache
 from distilbart_mnli.model.kernels import attention_kernels
 from distilbart_mnli.model.predict import FORWARD_INPUTS
 from distilbart_mnli.options.fields import FOLLOW_EVALUATIONS
-from distilbart_mnli.processes import agree_max, gather_objects, raise_together, together
+from distilbart_mnli.processes import gather_objects, max_over_ranks, raise_on_all_ranks, same_outcome_on_all_ranks
 from distilbart_mnli.train import checkpoints, resume
 from distilbart_mnli.train.evaluation import EvaluationResult, EvaluationSet, evaluate
 from distilbart_mnli.train.optimizer import best_metric, make_optimizer, make_schedule
@@ -228,7 +228,7 @@ class Training:
         step = self.state.progress.step
         if self.accelerator.num_processes > 1 and step % self.run.device.agree_steps:
             return
-        number = agree_max(signals.received)
+        number = max_over_ranks(signals.received)
         if not number:
             return
         if self.state.saved_step != step:
@@ -238,7 +238,7 @@ class Training:
             f"go on with: {resume_command()}",
             number,
         )
-        raise_together(stopped if self.run.is_main else None)
+        raise_on_all_ranks(stopped if self.run.is_main else None)
 
     # -- losses and logs ----------------------------------------------------------------------------------------------
 
@@ -326,7 +326,7 @@ class Training:
         if not bool(finite):
             raise RunError(f"weights are not finite after step {step}; {self._advice()}")
         randoms = gather_objects(self.run.device.random_state())
-        with together():
+        with same_outcome_on_all_ranks():
             if self.run.is_main:
                 resume.write(self.run, self.state, randoms)
         self.state.saved_step, self.state.first_save = step, False

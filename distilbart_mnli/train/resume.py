@@ -22,7 +22,7 @@ import torch
 from distilbart_mnli.data.tokens import TokenizedSplit, digest_of, tokenizer_digest
 from distilbart_mnli.errors import InputError, RunError
 from distilbart_mnli.options.fields import FOLLOW_EVALUATIONS
-from distilbart_mnli.processes import gather_objects, together
+from distilbart_mnli.processes import gather_objects, same_outcome_on_all_ranks
 from distilbart_mnli.train import checkpoints
 from distilbart_mnli.train.optimizer import plain_state
 from distilbart_mnli.train.run import Run
@@ -32,7 +32,6 @@ from distilbart_mnli.train.state import (
     Steps,
     TrainState,
     broadcast_weights,
-    check_same_weights,
     load_file,
     load_optimizer,
     load_random_states,
@@ -139,7 +138,7 @@ def find_checkpoint(run: Run, current: dict[str, Any]) -> Checkpoint | None:
     if asked is None:
         return None
     checkpoint = None
-    with together():
+    with same_outcome_on_all_ranks():
         if run.is_main:
             found = checkpoints.find_resumable(run.output_dir, asked)
             if found is None:
@@ -166,7 +165,7 @@ def _compare(checkpoint: Checkpoint, current: dict[str, Any]) -> None:
 
 def load_weights(run: Run, checkpoint: Path) -> None:
     """A checkpoint's weights, on the processes that read them; the others get them when the model is wrapped."""
-    with together():
+    with same_outcome_on_all_ranks():
         if run.is_main or run.device.every_rank_loads:
             load_weights_from(run.model, checkpoint)
 
@@ -178,13 +177,12 @@ def restore(state: TrainState, checkpoint: Checkpoint, run: Run) -> TrainState:
         state: of a model that has the checkpoint's weights. Its optimizer, schedule and scaler are the ones returned.
     """
     resume, moments, randoms = checkpoint.resume, None, None
-    with together():
+    with same_outcome_on_all_ranks():
         if run.is_main:
             moments = load_file(checkpoint.path / "optimizer.safetensors")
             randoms = load_random_states(checkpoint.path / "random_states.safetensors")
     if run.accelerator.num_processes > 1:
         moments, randoms = gather_objects((moments, randoms))[0]
-        check_same_weights(state.model, gather_objects)
     assert moments is not None and randoms is not None
     load_optimizer(state.optimizer, state.names, moments, resume["optimizer_groups"])
     state.scheduler.load_state_dict({**state.scheduler.state_dict(), **resume["scheduler"]})
@@ -204,7 +202,7 @@ def load_best(run: Run, state: TrainState) -> bool:
     if state.progress.best_step in (None, state.progress.step):
         return False
     best = run.output_dir / f"checkpoint-{state.progress.best_step}"
-    with together():
+    with same_outcome_on_all_ranks():
         if run.is_main or run.device.every_rank_loads:
             try:
                 checkpoints.read_state(best)

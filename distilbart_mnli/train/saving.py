@@ -14,7 +14,7 @@ import transformers
 
 from distilbart_mnli.command_line import this_command
 from distilbart_mnli.errors import RunError
-from distilbart_mnli.files import TEMPORARY, sync, whole_file
+from distilbart_mnli.files import TEMPORARY, atomic_file, sync
 from distilbart_mnli.model.bart import count_parameters, to_stock
 from distilbart_mnli.model.predict import to_task_predictions, write_predictions
 from distilbart_mnli.options.fields import Arguments
@@ -153,13 +153,13 @@ def write_evaluation(run: Run, sets: list[EvaluationSet], results: list[Evaluati
     for evaluation_set, result in zip(sets, results, strict=True):
         metrics = dict(sorted(result.metrics.items()))
         values = {**{f"eval_{key}": value for key, value in metrics.items()}, "eval_samples": len(result.logits)}
-        with whole_file(run.output_dir / f"eval_results_{result.name}.txt", MODEL_IS_WHOLE) as temporary:
+        with atomic_file(run.output_dir / f"eval_results_{result.name}.txt", MODEL_IS_WHOLE) as temporary:
             temporary.write_text("".join(f"{key} = {value}\n" for key, value in values.items()), encoding="utf-8")
         merged |= result.named_metrics()
         merged[f"eval_samples{result.suffix}"] = len(result.logits)
         merged[f"eval_runtime{result.suffix}"] = round(result.seconds, 4)
         labels, predictions = evaluation_set.tokens.labels, to_task_predictions(result.logits, run.task, run.label_map)
-        with whole_file(run.output_dir / f"eval_predictions_{result.name}.tsv", MODEL_IS_WHOLE) as temporary:
+        with atomic_file(run.output_dir / f"eval_predictions_{result.name}.tsv", MODEL_IS_WHOLE) as temporary:
             write_predictions(temporary, result.logits, labels, predictions, id2label, run.task)
         logger.info("%s: %s", result.name, ", ".join(f"{key} {value:.4f}" for key, value in metrics.items()))
     merge_results(run.output_dir, merged)
@@ -190,7 +190,7 @@ def merge_results(output_dir: Path, values: dict[str, Any]) -> None:
             known = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             logger.warning("%s could not be read (%s): it is written anew", path, error)
-    with whole_file(path, MODEL_IS_WHOLE) as temporary:
+    with atomic_file(path, MODEL_IS_WHOLE) as temporary:
         temporary.write_text(json.dumps({**known, **values}, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 

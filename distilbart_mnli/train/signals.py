@@ -2,7 +2,7 @@
 
     with StopSignals() as signals:
         ...                                 # a step
-        if agree_max(signals.received):     # of any process
+        if max_over_ranks(signals.received):     # of any process
             ...                             # save, and end with 128 + the number
 
 Outside a training they do what they do to any program.

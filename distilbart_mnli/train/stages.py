@@ -18,7 +18,7 @@ from distilbart_mnli.model.bart import count_parameters, freeze
 from distilbart_mnli.model.predict import to_task_predictions
 from distilbart_mnli.model.pretrained import load, model_digest
 from distilbart_mnli.options.fields import Arguments
-from distilbart_mnli.processes import lock_output_dir, together, wait_for_all
+from distilbart_mnli.processes import barrier, lock_output_dir, same_outcome_on_all_ranks
 from distilbart_mnli.publish import hub, smoke_test
 from distilbart_mnli.publish.card import add_license, write_model_card
 from distilbart_mnli.publish.commit import PublishTarget
@@ -93,7 +93,7 @@ def prepared(args: Arguments) -> Iterator[tuple[Run, list[EvaluationSet]]]:
         if accelerator.is_main_process:
             for folder in reversed(missing):  # called in reverse: the innermost first
                 stack.callback(remove_if_empty, folder)
-        with together():
+        with same_outcome_on_all_ranks():
             stack.enter_context(lock_output_dir(output_dir, accelerator.is_main_process))
             task = get_task(args)
             splits = load_evaluation(args, task) if args.do_eval or args.eval_strategy != "no" else []
@@ -145,7 +145,7 @@ def check_best_metric(args: Arguments, task: Task, splits: list[Split]) -> None:
 def train(run: Run, sets: list[EvaluationSet]) -> Training:
     """Train, save the model in output_dir, write the training's results."""
     args, model = run.args, run.model
-    with together():
+    with same_outcome_on_all_ranks():
         train_split = load_train(args, run.task)
     split = tokenize_split(run, train_split)
     freeze(model, args.freeze_encoder, args.freeze_embeds, args.frozen_encoder_dropout)
@@ -172,7 +172,7 @@ def train(run: Run, sets: list[EvaluationSet]) -> Training:
     if args.load_best_model_at_end and resume.load_best(run, training.state):
         training.last_evaluation = None  # of the last step's weights
     results = training_results(run, training.state)
-    with together():
+    with same_outcome_on_all_ranks():
         if run.is_main:
             save_final_model(run, training.state)
             merge_results(run.output_dir, results)
@@ -207,19 +207,19 @@ def evaluate(run: Run, sets: list[EvaluationSet], training: Training | None) -> 
         results = training.last_evaluation[1]  # the last step's own, of the same weights
     else:
         results = evaluate_sets(run, sets)
-    with together():
+    with same_outcome_on_all_ranks():
         if run.is_main:
             write_evaluation(run, sets, results)
 
 
 def predict(run: Run) -> None:
     """Write the submission file of every test set."""
-    with together():
+    with same_outcome_on_all_ranks():
         splits = load_test(run.args, run.task)
     run.model.to(run.accelerator.device)
     for split in splits:
         logits = logits_of(run, tokenize_split(run, split))
-        with together():
+        with same_outcome_on_all_ranks():
             if run.is_main:
                 predictions = to_task_predictions(logits, run.task, run.label_map)
                 path = write_submission(run.output_dir, run.task, split, predictions)
@@ -228,14 +228,14 @@ def predict(run: Run) -> None:
 
 def write_card(run: Run, target: PublishTarget | None) -> None:
     """The model card, published or not."""
-    with together():
+    with same_outcome_on_all_ranks():
         if run.is_main:
             write_model_card(run.output_dir, hub_model_id=target.repo_id if target else None)
 
 
 def publish(run: Run, sets: list[EvaluationSet], target: PublishTarget | None) -> None:
     """Publish output_dir from the first process; the others wait."""
-    with together():
+    with same_outcome_on_all_ranks():
         if run.is_main:
             rows = None
             if run.args.do_eval:
@@ -253,7 +253,7 @@ def run_stages(args: Arguments) -> None:
     target, training = None, None
     with memory_in_one_line(args), prepared(args) as (run, sets):
         if args.push_to_hub:
-            with together():
+            with same_outcome_on_all_ranks():
                 target = hub.preflight(args) if run.is_main else None
         if args.do_train:
             training = train(run, sets)
@@ -265,7 +265,7 @@ def run_stages(args: Arguments) -> None:
             write_card(run, target)
         if args.push_to_hub:
             publish(run, sets, target)
-        wait_for_all()
+        barrier()
 
 
 def publish_only(args: Arguments) -> None:

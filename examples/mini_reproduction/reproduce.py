@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
 from distilbart_mnli.command_line import OneLineParser
 from distilbart_mnli.errors import InputError, RunError, run_command
-from distilbart_mnli.files import whole_file
+from distilbart_mnli.files import atomic_file
 from examples.common import Steps, is_model, markdown, read_json, results, shown
 
 STUDENTS = (1, 2, 3, 4)
@@ -108,7 +108,7 @@ class Reproduction:
             rows.append((f"student {name}", copied, tuned))
             models.append(tuned)
         table = self.table(rows)
-        with whole_file(self.folder / "table.md") as file:
+        with atomic_file(self.folder / "table.md") as file:
             file.write_text(table, encoding="utf-8")
         self.compare(models)
         return table
@@ -149,7 +149,7 @@ def percent(values: dict[str, Any], key: str) -> str:
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
-    with whole_file(path) as file:
+    with atomic_file(path) as file:
         file.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 

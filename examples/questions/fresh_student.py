@@ -17,7 +17,7 @@ from transformers import BartConfig, BartForSequenceClassification
 from transformers.utils import logging
 
 from distilbart_mnli.errors import run_command
-from distilbart_mnli.files import whole_folder
+from distilbart_mnli.files import atomic_folder
 from distilbart_mnli.model.pretrained import read_config, read_tokenizer, read_weights
 from distilbart_mnli.model.source import Source
 from distilbart_mnli.model.student import check_save_path
@@ -48,7 +48,7 @@ def make_fresh_student(student: str, save_path: Path, seed: int) -> int:
     tokenizer = read_tokenizer(source, read_config(source).vocab_size)
     model = read_weights(source, BartForSequenceClassification, dtype="auto")
     renew_decoder_layers(model, seed)
-    with whole_folder(save_path) as folder:
+    with atomic_folder(save_path) as folder:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
     return model.config.decoder_layers

@@ -12,7 +12,13 @@ from pathlib import Path
 
 from distilbart_mnli.errors import InputError, run_command
 from distilbart_mnli.options.fields import Arguments
-from distilbart_mnli.processes import agree_max, gather_objects, lock_output_dir, raise_together, ranks_sharing
+from distilbart_mnli.processes import (
+    gather_objects,
+    lock_output_dir,
+    max_over_ranks,
+    raise_on_all_ranks,
+    ranks_sharing,
+)
 from distilbart_mnli.train.device import device_for
 from distilbart_mnli.train.launch import batch_plan, describe, make_accelerator
 
@@ -37,7 +43,7 @@ def report() -> None:
         type=accelerator.distributed_type.value,
         device=accelerator.device.type,
         line=describe(accelerator, device, plan),
-        largest=agree_max(10 + rank),
+        largest=max_over_ranks(10 + rank),
         gathered=gather_objects({"rank": rank}),
         sharing=ranks_sharing(FOLDER),
         left=sorted(path.name for path in FOLDER.iterdir() if path.name.endswith(f"-{rank}")),
@@ -49,10 +55,10 @@ def fail_nested() -> None:
     rank = make_accelerator(Arguments()).process_index
     error = None
     try:
-        raise_together(InputError("row 7 has no label") if rank == 1 else None)
+        raise_on_all_ranks(InputError("row 7 has no label") if rank == 1 else None)
     except Exception as problem:
         error = problem
-    raise_together(error)
+    raise_on_all_ranks(error)
     say(rank=rank)
 
 
@@ -60,7 +66,7 @@ def die() -> None:
     """Rank 1 is killed while rank 0 waits for it."""
     if make_accelerator(Arguments()).process_index == 1:
         os.kill(os.getpid(), signal.SIGKILL)
-    agree_max(0)
+    max_over_ranks(0)
     say(went_on=True)
 
 

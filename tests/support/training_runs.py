@@ -97,7 +97,7 @@ def main() -> None:
     """The trainings of a list, in this launch."""
     import torch.distributed as dist
 
-    from distilbart_mnli.processes import cpu_group, wait_for_all
+    from distilbart_mnli.processes import barrier, cpu_group
 
     path, ended = Path(sys.argv[1]), []
     for number, options in enumerate(json.loads(path.read_text(encoding="utf-8"))):
@@ -105,13 +105,13 @@ def main() -> None:
         if copy is not None and os.environ["RANK"] == "0":
             only_checkpoint(Path(copy[0]), Path(copy[1]), copy[2])
         if number:
-            wait_for_all()
+            barrier()
         ended.append(train_here(options))
     assert dist.get_world_size() == int(os.environ["WORLD_SIZE"]) > 1
     if os.environ["RANK"] == "0":
         path.with_suffix(".results.json").write_text(json.dumps(ended), encoding="utf-8")
     cpu_group()
-    wait_for_all()
+    barrier()
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from distilbart_mnli.errors import InputError
-from distilbart_mnli.processes import lock_output_dir, raise_together, ranks_sharing
+from distilbart_mnli.processes import lock_output_dir, raise_on_all_ranks, ranks_sharing
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
@@ -24,6 +24,6 @@ def test_a_file_where_the_folder_should_be_is_named(tmp_path):
 def test_one_process_alone_agrees_with_itself(tmp_path):
     assert ranks_sharing(tmp_path) == [0]
     assert list(tmp_path.iterdir()) == []
-    raise_together(None)
+    raise_on_all_ranks(None)
     with pytest.raises(InputError, match="mine"):
-        raise_together(InputError("mine"))
+        raise_on_all_ranks(InputError("mine"))
