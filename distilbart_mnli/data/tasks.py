@@ -9,7 +9,9 @@ files and its name on the Hub. No other file decides anything by a task's name.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +23,7 @@ class Source:
     files: tuple[str, ...]
     """Relative to data_dir; the first that exists is read, and the first is the one that GLUE ships."""
     columns: tuple[str, ...] = ()
-    """Columns of the first file as GLUE ships it."""
+    """Columns of the first file as GLUE ships it; empty where nobody writes it or reads it by position."""
     has_header: bool = True
     """False: the file's first line is data, and `columns` says what is where (CoLA)."""
     hub: tuple[str, str] | None = None
@@ -29,7 +31,7 @@ class Source:
     rows: int = 0
     """Examples in GLUE's own file; 0: not fixed."""
     submission: str = ""
-    """Test sets: name of GLUE's submission file, without .tsv."""
+    """Name of the submission file, without .tsv; test sets have one, and they may lack labels."""
     if_present: bool = False
     """A set that is left out where its file is missing."""
 
@@ -78,6 +80,28 @@ class Task:
     def written_labels(self) -> tuple[str, ...]:
         """The labels as TSV and submission files have them, by label id."""
         return self.file_labels or self.label_names
+
+    @property
+    def expected_label(self) -> str:
+        """What a label in a file must be, for messages."""
+        if self.label_range is None:
+            return listed(self.written_labels)
+        return "a score from {:g} to {:g}".format(*self.label_range)
+
+    @cached_property
+    def _ids(self) -> dict[str, int]:
+        return {word: number for number, word in enumerate(self.written_labels)}
+
+    def read_label(self, word: str) -> float | None:
+        """The label id, or for regression the score, that a file's word stands for; None: it is none of the task's."""
+        if self.label_range is None:
+            return self._ids.get(word)
+        try:
+            score = float(word)
+        except ValueError:
+            return None
+        low, high = self.label_range
+        return score if low <= score <= high else None
 
     @property
     def columns(self) -> dict[str, tuple[str, ...]]:
@@ -129,13 +153,9 @@ _MNLI = (
     *("sentence1", "sentence2"),
 )
 _MNLI_DEV = (*_MNLI, "label1", "label2", "label3", "label4", "label5", "gold_label")
-_AX_PHENOMENA = ("Lexical Semantics", "Predicate-Argument Structure", "Logic", "Knowledge", "Domain")
-_AX_FULL = (*_AX_PHENOMENA, "Premise", "Hypothesis", "Label")
 _SINGLE: dict = {"sentence1": ("sentence",), "sentence2": ()}
 _NLI_LABELS = ("entailment", "neutral", "contradiction")
 
-_MISMATCHED_DEV = _source("mnli", "validation_mismatched", 9832, _MNLI_DEV, "mnli-mm")
-_MISMATCHED_TEST = _source("mnli", "test_mismatched", 9847, _MNLI, "mnli-mm", submission="MNLI-mm")
 _DIAGNOSTIC = Source(
     name="ax",
     files=("diagnostic.tsv", "../AX/diagnostic.tsv", "../diagnostic/diagnostic.tsv"),
@@ -153,11 +173,14 @@ _MNLI_TASK = Task(
     sentence2=("sentence2", "hypothesis"),
     label=("gold_label", "label"),
     train=_source("mnli", "train", 392702, (*_MNLI, "label1", "gold_label")),
-    evaluation=(_source("mnli", "validation_matched", 9815, _MNLI_DEV), _MISMATCHED_DEV),
+    evaluation=(
+        _source("mnli", "validation_matched", 9815, _MNLI_DEV),
+        _source("mnli", "validation_mismatched", 9832, _MNLI_DEV, "mnli-mm"),
+    ),
     # GLUE wants its diagnostic set answered by the MNLI model.
     test=(
         _source("mnli", "test_matched", 9796, _MNLI, submission="MNLI-m"),
-        _MISMATCHED_TEST,
+        _source("mnli", "test_mismatched", 9847, _MNLI, "mnli-mm", submission="MNLI-mm"),
         dataclasses.replace(_DIAGNOSTIC, if_present=True),
     ),
 )
@@ -225,8 +248,8 @@ _ALL = (
         _MNLI_TASK,
         name="mnli-mm",
         aliases=("mnli-mismatched",),
-        evaluation=(_MISMATCHED_DEV,),
-        test=(_MISMATCHED_TEST,),
+        evaluation=_MNLI_TASK.evaluation[1:],
+        test=_MNLI_TASK.test[1:2],
     ),
     _task(
         "QNLI",
@@ -261,7 +284,7 @@ _ALL = (
         sentence2=("sentence2", "Hypothesis", "hypothesis"),
         label=("Label", "label"),
         metrics=("matthews_correlation", "accuracy"),
-        evaluation=(Source(name="ax", files=("diagnostic-full.tsv",), columns=_AX_FULL, rows=1104),),
+        evaluation=(Source(name="ax", files=("diagnostic-full.tsv",), rows=1104),),
         test=(_DIAGNOSTIC,),
     ),
 )
@@ -277,3 +300,8 @@ def set_suffix(name: str, first: str) -> str:
 def set_kind(name: str) -> str:
     """ "matched" or "mismatched", as MNLI calls its two evaluation sets."""
     return "mismatched" if name.endswith("-mm") else "matched"
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first ten names, for a message."""
+    return ", ".join(map(str, names[:10])) + (", ..." if names[10:] else "")
