@@ -200,7 +200,7 @@ def test_a_folder_that_cannot_be_made_ends_in_one_line(tmp_path, split):
 
 
 class Phases:
-    """What processes.together is to processes, for threads."""
+    """What same_outcome_on_all_ranks is to processes, for threads."""
 
     def __init__(self, count: int):
         self.barrier = threading.Barrier(count, timeout=60)
@@ -217,7 +217,7 @@ def test_several_builders_write_the_bits_of_one(tmp_path, split, count, monkeypa
     expected = content(built(student(), split, tmp_path / "one").folder)
     models = [student() for _ in range(count)]
     phases, shares, errors, caches = Phases(count), [], [], []
-    monkeypatch.setattr(encoder_cache_build, "together", lambda: phases)
+    monkeypatch.setattr(encoder_cache_build, "same_outcome_on_all_ranks", lambda: phases)
 
     def build(index):
         try:
