@@ -90,9 +90,7 @@ def load_train(args: Arguments, task: Task) -> Split:
         HubError: the Hub's data set cannot be had.
     """
     if task.train is None:
-        raise InputError(
-            f"task {task.name} has no training set; train on MNLI, and evaluate or predict {task.name} then"
-        )
+        raise InputError(f"task {task.name} has no training set; train on MNLI, then evaluate or predict {task.name}")
     return _load(args, task, task.train, args.max_train_samples)
 
 
