@@ -15,7 +15,7 @@ from pathlib import Path
 
 from distilbart_mnli.command_line import OneLineParser, set_up_logging
 from distilbart_mnli.errors import run_command
-from distilbart_mnli.model.layers import show_layers
+from distilbart_mnli.model.kept_layers import show_layers
 from distilbart_mnli.model.student import StudentPlan, create_student
 
 

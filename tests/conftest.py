@@ -30,7 +30,7 @@ def root_logger() -> Iterator[None]:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """With --last-failed: the tests that failed before and passed now."""
-    if config.option.lf:
+    if config.getoption("lf", False):
         passed = [report.nodeid for report in terminalreporter.getreports("passed")]
         names = "".join(f"\n  {name}" for name in passed)
         terminalreporter.write_line(f"{len(passed)} of the tests that failed passed at the second try{names}")

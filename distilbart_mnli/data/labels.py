@@ -8,11 +8,11 @@ round. A wrong map shows as 4 to 10 % accuracy.
 
 import dataclasses
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from distilbart_mnli.data.tasks import Task
+from distilbart_mnli.data.tasks import Task, listed
 from distilbart_mnli.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -90,8 +90,3 @@ def is_generic(names: Iterable[str]) -> bool:
     """Whether the names say nothing: LABEL_0, LABEL_1, ..."""
     names = list(names)
     return [folded(name) for name in names] == [f"label_{number}" for number in range(len(names))]
-
-
-def listed(names: Sequence[str]) -> str:
-    """The first ten names, for a message."""
-    return ", ".join(map(str, names[:10])) + (", ..." if names[10:] else "")

@@ -4,36 +4,33 @@
     train = load_train(args, task)          # Split: sentence1, sentence2 (None: single texts), labels
     for split in load_evaluation(args, task): ...
 
-Where the texts come from: `data_dir`, a folder with the task's TSV files as GLUE published them (download_glue_data.py
-makes it), or without it nyu-mll/glue on the Hub, or train_file, validation_file and test_file (tables.py says which
-formats). tasks.py has the table of tasks. The label ids of a Split are positions in `task.label_names`, the order
-of the data set on the Hub. A model has an order of its own: match_labels translates by name, never by position.
+The texts come from `data_dir`, a folder with the task's TSV files as GLUE published them (download_glue_data.py makes
+it), or without it from nyu-mll/glue on the Hub, or from train_file, validation_file and test_file. The label ids of a
+Split are positions in `task.label_names`, the order of the data set on the Hub; labels.py maps them to a model's.
 
-What a file may surprise with, and what is done:
-- a row with too few fields (QQP has some) or too many: InputError, or dropped and counted with skip_bad_rows;
-- a label that is none of the task's, SNLI's "-" for no agreement included: InputError with line and label;
-- MRPC as Microsoft published it: msr_paraphrase_train.txt, and msr_paraphrase_test.txt where there is no dev.tsv;
-- labels in test rows: read if every row has one, else the split has none (-1 on the Hub, or no such column).
+A label that is none of the task's is refused, SNLI's "-" for no agreement included. MRPC is also read as Microsoft
+published it: msr_paraphrase_train.txt, and msr_paraphrase_test.txt where there is no dev.tsv. A test set has labels if
+every row of it has one (-1 is none).
 
 "mnli-mm" trains on MNLI's train.tsv and evaluates and predicts the mismatched set alone. MNLI also predicts the
 diagnostic set AX where its file is found. AX itself has no training set; it can be evaluated if diagnostic-full.tsv,
 which holds its labels, is in data_dir.
 """
 
-import math
 import re
 import shlex
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import datasets
 import numpy as np
 
 from distilbart_mnli.command_line import did_you_mean
-from distilbart_mnli.data.labels import folded, listed
+from distilbart_mnli.data.labels import folded
 from distilbart_mnli.data.own_data import own_task
 from distilbart_mnli.data.tables import Columns, exists, find_columns, read_columns
-from distilbart_mnli.data.tasks import TASKS, Source, Task
+from distilbart_mnli.data.tasks import TASKS, Source, Task, listed
 from distilbart_mnli.errors import HubError, InputError
 from distilbart_mnli.options.fields import Arguments
 
@@ -53,24 +50,17 @@ class Split:
     """int64 ids into task.label_names; float32 scores for regression; None for test rows without labels."""
     source: str
     """The file or the Hub's data set, for messages."""
-    index: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
-    """int64: each example's row in its file, from 0 (the default); rows dropped by skip_bad_rows are counted."""
+    index: Sequence[int] = ()
+    """Each example's row in its file, from 0; rows dropped by skip_bad_rows are counted. Empty: 0, 1, 2, ..."""
     submission: str = ""
     """Test sets: name of the submission file, without .tsv."""
-
-    def __post_init__(self):
-        if not len(self.index):
-            self.index = np.arange(len(self.sentence1), dtype=np.int64)
 
     def __len__(self) -> int:
         return len(self.sentence1)
 
 
 def get_task(args: Arguments) -> Task:
-    """The task that `task_name` names in any case and spelling, or one made for train_file and its like.
-
-    For the user's own data the label names are those found in train_file and validation_file, sorted (whole numbers by
-    value), or those of model_name_or_path where it has names for all of them (see own_data.py).
+    """The task that `task_name` names in any case and spelling, or one made for train_file and its like (own_data.py).
 
     Raises:
         InputError: an unknown task; own files that cannot be read, lack a column or have no classes.
@@ -84,14 +74,10 @@ def find_task(name: str, option: str) -> Task:
     Raises:
         InputError: there is none; names `option` and the nearest task.
     """
-
-    def plain(spelling: str) -> str:
-        return re.sub("[^a-z0-9]", "", spelling.lower())
-
     known = {spelling: task for task in TASKS.values() for spelling in (task.name, *task.aliases)}
-    for spelling, task in known.items():
-        if plain(spelling) == plain(name):
-            return task
+    plain = {re.sub("[^a-z0-9]", "", spelling): task for spelling, task in known.items()}
+    if task := plain.get(re.sub("[^a-z0-9]", "", name.lower())):
+        return task
     hint = did_you_mean(name.lower(), known)
     raise InputError(f"{option}: unknown task {name}; known: {', '.join(TASKS)}{hint}")
 
@@ -104,9 +90,7 @@ def load_train(args: Arguments, task: Task) -> Split:
         HubError: the Hub's data set cannot be had.
     """
     if task.train is None:
-        raise InputError(
-            f"task {task.name} has no training set; train on MNLI, and evaluate or predict {task.name} then"
-        )
+        raise InputError(f"task {task.name} has no training set; train on MNLI, then evaluate or predict {task.name}")
     return _load(args, task, task.train, args.max_train_samples)
 
 
@@ -125,152 +109,126 @@ def load_test(args: Arguments, task: Task) -> list[Split]:
     Raises:
         InputError, HubError: as load_train.
     """
-    found = [source for source in task.test if not (source.if_present and args.data_dir) or _find(args, task, source)]
-    return [_load(args, task, source, args.max_predict_samples, needs_labels=False) for source in found]
+    return [
+        _load(args, task, source, args.max_predict_samples)
+        for source in task.test
+        if not (source.if_present and args.data_dir) or _find(Path(args.data_dir), source)
+    ]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Reading
 
 
-def _load(args: Arguments, task: Task, source: Source, limit: int | None, needs_labels: bool = True) -> Split:
-    if task.own_data or args.data_dir:
-        return _load_file(args, task, source, limit, needs_labels)
+def _load(args: Arguments, task: Task, source: Source, limit: int | None) -> Split:
+    if task.own_data:
+        return _load_file(args, task, source, Path(source.files[0]), limit)
+    if args.data_dir:
+        return _load_file(args, task, source, _glue_file(Path(args.data_dir), task, source), limit)
     if source.hub is None:
         raise InputError(
             f"{HUB_DATASET} has no labels for {task.name}; put GLUE's {source.files[0]} into a folder and name it "
             "with --data_dir"
         )
-    return _load_hub(args, task, source, limit, needs_labels)
+    return load_hub(task, source, args.cache_dir, limit)
 
 
-def _find(args: Arguments, task: Task, source: Source) -> Path | None:
-    folder = _folder(args, task)
+def _find(folder: Path, source: Source) -> Path | None:
     return next((folder / file for file in source.files if exists(folder / file)), None)
 
 
-def _folder(args: Arguments, task: Task) -> Path:
-    return Path("" if task.own_data else args.data_dir or "")
+def _glue_file(folder: Path, task: Task, source: Source) -> Path:
+    if path := _find(folder, source):
+        return path
+    what = f"{folder / source.files[0]}: no such file"
+    below = folder / task.folder
+    if exists(below / source.files[0]):
+        raise InputError(f"{what}; {below} has it: give --data_dir {shlex.quote(str(below))}")
+    if source.hub is None:
+        raise InputError(f"{what}; it comes with GLUE's diagnostic set and holds the labels of {task.name}")
+    parent = folder.parent if folder.name == task.folder else Path("glue_data")
+    raise InputError(
+        f"{what}; make it with: python download_glue_data.py --data_dir {shlex.quote(str(parent))} "
+        f"--tasks {task.folder}, then give --data_dir {shlex.quote(str(parent / task.folder))}"
+    )
 
 
-def _load_file(args: Arguments, task: Task, source: Source, limit: int | None, needs_labels: bool) -> Split:
-    path = _find(args, task, source)
-    if path is None:
-        raise _missing_file(args, task, source)
+def _load_file(args: Arguments, task: Task, source: Source, path: Path, limit: int | None) -> Split:
     columns = read_columns(
         path,
         task.columns,
-        optional=() if needs_labels else ("label",),
+        optional=("label",) if source.submission else (),
         header=None if source.has_header else source.columns,
         limit=limit,
         skip_bad_rows=args.skip_bad_rows,
     )
+    words = columns.values.get("label")
+    if source.submission and words and any(word in ("", "-1") for word in words):
+        words = None
     return Split(
         name=source.name,
         sentence1=columns.values["sentence1"],
         sentence2=columns.values.get("sentence2"),
-        labels=_file_labels(path, task, columns, needs_labels),
+        labels=_file_labels(path, task, columns) if words else None,
         source=str(path),
         index=columns.index,
         submission=source.submission,
     )
 
 
-def _file_labels(path: Path, task: Task, columns: Columns, needs_labels: bool) -> np.ndarray | None:
-    words = columns.values.get("label")
-    if words is None or (not needs_labels and any(word in ("", "-1") for word in words)):
-        return None
-    if task.label_range is not None:
-        return _scores(path, task.label_range, words, columns.lines)
-    ids = {word: number for number, word in enumerate(task.written_labels)}
-    for line, word in zip(columns.lines, words, strict=True):
-        if word not in ids:
-            raise InputError(
-                f"{path}, line {line}: unknown label {word[:60]!r} in {columns.names['label']}; "
-                f"expected one of {listed(task.written_labels)}"
-            )
-    return np.array([ids[word] for word in words], dtype=np.int64)
-
-
-def _scores(path: Path, label_range: tuple[float, float], words: list[str], lines: list[int]) -> np.ndarray:
-    low, high = label_range
-    scores = np.empty(len(words), dtype=np.float32)
-    for row, (line, word) in enumerate(zip(lines, words, strict=True)):
-        try:
-            score = float(word)
-        except ValueError:
-            score = math.nan
-        if not low <= score <= high:
-            raise InputError(f"{path}, line {line}: expected a score from {low:g} to {high:g}, found {word[:60]!r}")
-        scores[row] = score
-    return scores
-
-
-def _missing_file(args: Arguments, task: Task, source: Source) -> InputError:
-    folder = _folder(args, task)
-    what = f"{folder / source.files[0]}: no such file"
-    if task.own_data:
-        return InputError(what)
-    if exists(folder / task.folder / source.files[0]):
-        return InputError(
-            f"{what}; {folder / task.folder} has it: give --data_dir {shlex.quote(str(folder / task.folder))}"
+def _file_labels(path: Path, task: Task, columns: Columns) -> np.ndarray:
+    labels = [task.read_label(word) for word in columns.values["label"]]
+    if None in labels:
+        row = labels.index(None)
+        raise InputError(
+            f"{path}, line {columns.lines[row]}: expected {task.expected_label}, "
+            f"found {columns.values['label'][row][:60]!r} in {columns.names['label']}"
         )
-    if source.hub is None:
-        return InputError(f"{what}; it comes with GLUE's diagnostic set and holds the labels of {task.name}")
-    parent = folder.parent if folder.name == task.folder else Path("glue_data")
-    return InputError(
-        f"{what}; make it with: python download_glue_data.py --data_dir {shlex.quote(str(parent))} "
-        f"--tasks {task.folder}, then give --data_dir {shlex.quote(str(parent / task.folder))}"
-    )
+    return np.array(labels, dtype=np.float32 if task.is_regression else np.int64)
 
 
-def hub_split(config: str, split: str, cache_dir: str | None = None) -> datasets.Dataset:
-    """One split of nyu-mll/glue, downloaded once and then read from the cache.
+def load_hub(task: Task, source: Source, cache_dir: str | None, limit: int | None = None) -> Split:
+    """A split of nyu-mll/glue, downloaded once and then read from the cache; the first `limit` rows of it.
 
     Raises:
         HubError: it cannot be had: no network and not in the cache, or the Hub refused.
+        InputError: it has no rows, not the task's columns or label names, or a row without a label.
     """
+    assert source.hub is not None
+    where = f"{HUB_DATASET} ({', '.join(source.hub)})"
+    config, split = source.hub
     try:
-        return datasets.load_dataset(HUB_DATASET, config, split=split, cache_dir=cache_dir)
+        data = datasets.load_dataset(HUB_DATASET, config, split=split, cache_dir=cache_dir)
     # ValueError: offline, with other configurations in the cache. HTTP errors of the Hub are OSErrors.
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         reason = str(error).partition("\n")[0]
         raise HubError(
-            f"{HUB_DATASET} ({config}, {split}) cannot be loaded: {type(error).__name__}: {reason}; "
+            f"{where} cannot be loaded: {type(error).__name__}: {reason}; "
             "to work without the Hub, give --data_dir a folder with GLUE's TSV files"
         ) from error
-
-
-def _load_hub(args: Arguments, task: Task, source: Source, limit: int | None, needs_labels: bool) -> Split:
-    assert source.hub is not None
-    config, split = source.hub
-    data = hub_split(config, split, args.cache_dir)
-    where = f"{HUB_DATASET} ({config}, {split})"
-    names = find_columns(where, task.columns, data.column_names, optional=() if needs_labels else ("label",))
+    names = find_columns(where, task.columns, data.column_names, optional=("label",) if source.submission else ())
     rows = data[:limit]
     if not len(data):
         raise InputError(f"{where}: no rows")
-    label = names.get("label")
+    labels = rows[names["label"]] if "label" in names else [None]
+    unlabelled = sum(value is None or value == -1 for value in labels)
+    if unlabelled and not source.submission:
+        raise InputError(f"{where}: {unlabelled} of {len(labels)} rows have no label")
     return Split(
         name=source.name,
         sentence1=rows[names["sentence1"]],
         sentence2=rows[names["sentence2"]] if "sentence2" in names else None,
-        labels=_hub_labels(where, task, data.features[label], rows[label], needs_labels) if label else None,
+        labels=None if unlabelled else _hub_labels(where, task, data.features[names["label"]], labels),
         source=where,
         submission=source.submission,
     )
 
 
-def _hub_labels(where: str, task: Task, feature, values: list, needs_labels: bool) -> np.ndarray | None:
-    unlabelled = sum(value is None or value == -1 for value in values)
-    if unlabelled:
-        if needs_labels:
-            raise InputError(f"{where}: {unlabelled} of {len(values)} rows have no label")
-        return None
+def _hub_labels(where: str, task: Task, feature, labels: list) -> np.ndarray:
     if task.is_regression:
-        return np.array(values, dtype=np.float32)
+        return np.array(labels, dtype=np.float32)
     names = getattr(feature, "names", None)
     ids = {folded(name): number for number, name in enumerate(task.label_names)}
     if names is None or {folded(name) for name in names} != set(ids):
         raise InputError(f"{where}: expected the label names {listed(task.label_names)}, found {names}")
-    return np.array([ids[folded(name)] for name in names], dtype=np.int64)[np.array(values)]
+    return np.array([ids[folded(name)] for name in names], dtype=np.int64)[np.array(labels)]

@@ -24,7 +24,7 @@ from distilbart_mnli.data.tasks import TASKS, Source, Task
 from distilbart_mnli.errors import InputError, RunError, run_command
 from distilbart_mnli.files import atomic_file
 
-HEADER = ("index", "prediction")
+HEADER = "index\tprediction"
 FILES: dict[str, tuple[Task, Source]] = {
     f"{source.submission}.tsv": (task, source) for task in reversed(TASKS.values()) for source in task.test
 }
@@ -42,8 +42,6 @@ def write_submission(folder: Path, task: Task, split: Split, predictions: np.nda
     Raises:
         RunError: a score is not finite; the file cannot be written.
     """
-    if len(predictions) != len(split):
-        raise ValueError(f"{len(predictions)} predictions for the {len(split)} rows of {split.source}")
     if task.label_range is not None:
         if not np.isfinite(predictions).all():
             raise RunError(f"{split.source}: a predicted score is not finite: the model has diverged")
@@ -51,43 +49,31 @@ def write_submission(folder: Path, task: Task, split: Split, predictions: np.nda
     else:
         # A label of one's own data may hold what ends a line or a field.
         written = [" ".join(label.split()) for label in task.written_labels]
-        if len(predictions) and not 0 <= predictions.min() <= predictions.max() < len(written):
-            raise ValueError(f"label ids from {predictions.min()} to {predictions.max()}, but {len(written)} labels")
         words = [written[label] for label in predictions]
-    rows = zip(split.index, words, strict=True)
-    lines = ["\t".join(HEADER), *(f"{index}\t{word}" for index, word in rows)]
-    path = folder / f"{split.submission or split.name}.tsv"
+    rows = zip(split.index or range(len(split)), words, strict=True)
+    lines = [HEADER, *(f"{index}\t{word}" for index, word in rows)]
+    path = folder / f"{split.submission}.tsv"
     with atomic_file(path) as temporary:
         temporary.write_bytes(("\n".join(lines) + "\n").encode("utf-8"))
     return path
 
 
 def zip_submission(folders: list[Path], output: Path) -> list[str]:
-    """Put the submission files of the folders into a zip archive.
-
-    The archive has the same bytes for the same files, whenever it is made.
-
-    Args:
-        folders: each with the submission files of one or more tasks.
-        output: the archive; replaced if it is there.
+    """Zip the submission files of the folders, to the same bytes whenever it is done.
 
     Returns:
         What GLUE's server would not take, one line each.
 
     Raises:
-        InputError: no such folder, no submission file in it, the same file in two of them, a file that is no
-            submission.
+        InputError: no submission file in a folder, the same file in two of them, a file that is no submission.
         RunError: the archive cannot be written.
     """
     found: dict[str, Path] = {}
     for folder in folders:
-        if not folder.is_dir():
-            raise InputError(f"{folder}: no such folder; give the output_dir of a run with do_predict")
         here = [folder / name for name in FILES if (folder / name).is_file()]
         if not here:
-            raise InputError(
-                f"{folder}: no submission file ({', '.join(sorted(FILES))}); run_glue.py --do_predict makes them"
-            )
+            known = ", ".join(sorted(FILES))
+            raise InputError(f"{folder}: no submission file ({known}); give the output_dir of a run with do_predict")
         for path in here:
             if path.name in found:
                 raise InputError(f"{path.name} is in {found[path.name].parent} and in {folder}; name one of them")
@@ -100,8 +86,7 @@ def zip_submission(folders: list[Path], output: Path) -> list[str]:
             if rows != source.rows:
                 remarks.append(f"{name} has {rows:,} rows, GLUE's test set {source.rows:,}")
             archive.writestr(zipfile.ZipInfo(name), found[name].read_bytes(), zipfile.ZIP_DEFLATED)
-    missing = sorted(set(FILES) - set(found))
-    if missing:
+    if missing := sorted(set(FILES) - set(found)):
         remarks.append(f"missing: {', '.join(missing)}")
     return remarks
 
@@ -113,25 +98,15 @@ def _check(path: Path, task: Task) -> int:
         InputError: not GLUE's form, with the line.
     """
     lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
-    if lines[0] != "\t".join(HEADER) or lines.pop() != "":
+    if lines[0] != HEADER or lines.pop() != "":
         raise InputError(f"{path}, line 1: expected the header index<TAB>prediction, and a line feed at the end")
     for number, line in enumerate(lines[1:]):
         index, _, word = line.partition("\t")
         if index != str(number):
             raise InputError(f"{path}, line {number + 2}: expected row {number}, found {index[:20]!r}")
-        if not _is_prediction(task, word):
-            known = ", ".join(task.written_labels) or "a score from {:g} to {:g}".format(*task.label_range or ())
-            raise InputError(f"{path}, line {number + 2}: expected {known}, found {word[:60]!r}")
+        if task.read_label(word) is None:
+            raise InputError(f"{path}, line {number + 2}: expected {task.expected_label}, found {word[:60]!r}")
     return len(lines) - 1
-
-
-def _is_prediction(task: Task, word: str) -> bool:
-    if task.label_range is None:
-        return word in task.written_labels
-    try:
-        return task.label_range[0] <= float(word) <= task.label_range[1]
-    except ValueError:
-        return False
 
 
 def main() -> None:

@@ -7,10 +7,9 @@ A TSV line ends at a line feed and nowhere else (a carriage return, U+2028 or U+
 end at tabs, and a quote is a character like any other. CSV has quotes as RFC 4180 writes them. JSON lines holds one
 object a line. In all of them a byte-order mark, CRLF, a missing last line feed and blank lines are no fault.
 
-A row must have as many fields as the header. One too few or one too many means that a tab or a line feed stood inside
-a text, and nothing says which field moved: MNLI's `label1`, left of `gold_label`, would then pass for the label, with
-the wrong second sentence. Such a row is refused, or with `skip_bad_rows` dropped and counted. Only empty fields beyond
-the header's (trailing tabs) are let pass.
+A row with fewer fields than the header, or with text beyond it, is refused, or dropped and counted with
+`skip_bad_rows`: a tab or a line feed stood inside a text, and nothing says which field moved. MNLI's `label1`, left of
+`gold_label`, would pass for the label.
 
 Not pandas: its C reader fills a short row with empty texts, its readers say no line number for a short row, a byte
 that is not UTF-8 or a quote that is not closed, and its JSON turns 1 into 1.0 where another row has no number.
@@ -19,11 +18,9 @@ that is not UTF-8 or a quote that is not closed, and its JSON turns 1 into 1.0 w
 import csv
 import json
 import logging
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
 
 from distilbart_mnli.errors import InputError
 
@@ -40,8 +37,8 @@ class Columns:
     """role -> the column's name in the file."""
     lines: list[int]
     """Line number of each row, from 1."""
-    index: np.ndarray
-    """int64 [rows]: position of each row among the file's rows, from 0, dropped ones counted."""
+    index: list[int]
+    """Position of each row among the file's rows, from 0, dropped ones counted."""
 
 
 def read_columns(
@@ -73,28 +70,30 @@ def read_columns(
         next(rows)
     names = find_columns(str(path), wanted, header, optional)
     places = {role: header.index(name) for role, name in names.items()}
-    values: dict[str, list[str]] = {role: [] for role in places}
-    lines: list[int] = []
-    index: list[int] = []
-    bad: list[str] = []
-    for position, (line, fields) in enumerate(rows):
-        if len(lines) == limit:
+    columns = Columns({role: [] for role in places}, names, [], [])
+    bad: list[int] = []
+    for index, (line, fields) in enumerate(rows):
+        if len(columns.lines) == limit:
             break
-        if fault := _fault(fields, header, places.values()):
-            if not skip_bad_rows:
-                raise InputError(f"{path}, line {line}: {fault}; correct the row, or give --skip_bad_rows true")
-            bad.append(f"line {line}")
+        if len(fields) < len(header) or any(fields[len(header) :]):
+            fault = f"{len(fields)} fields, expected {len(header)}"
+        else:
+            fault = next((f"no text in {names[role]}" for role, place in places.items() if fields[place] is None), "")
+        if fault and not skip_bad_rows:
+            raise InputError(f"{path}, line {line}: {fault}; correct the row, or give --skip_bad_rows true")
+        if fault:
+            bad.append(line)
             continue
         for role, place in places.items():
-            values[role].append(fields[place])
-        lines.append(line)
-        index.append(position)
+            columns.values[role].append(fields[place])
+        columns.lines.append(line)
+        columns.index.append(index)
     if bad:
-        shown = ", ".join(bad[:3]) + ", ..." * (len(bad) > 3)
+        shown = ", ".join(f"line {line}" for line in bad[:3]) + ", ..." * (len(bad) > 3)
         logger.warning("%s: dropped %d bad rows (%s)", path, len(bad), shown)
-    if not lines:
+    if not columns.lines:
         raise InputError(f"{path}: no rows" + (f" left, {len(bad)} bad ones dropped" if bad else " after the header"))
-    return Columns(values, names, lines, np.array(index, dtype=np.int64))
+    return columns
 
 
 def column_names(path: Path) -> list[str]:
@@ -116,17 +115,14 @@ def find_columns(
     Raises:
         InputError: there is none, or it stands twice; names `where` and what was found.
     """
-    names: dict[str, str] = {}
-    for role, choices in wanted.items():
-        name = next((choice for choice in choices if choice in header), None)
+    names = {role: next((name for name in choices if name in header), None) for role, choices in wanted.items()}
+    for role, name in names.items():
+        if name is None and role not in optional:
+            found = ", ".join(header[:30]) + ", ..." * (len(header) > 30)
+            raise InputError(f"{where}: no column {' or '.join(wanted[role])} (for {role}); found {found}")
         if name is not None and header.count(name) > 1:
             raise InputError(f"{where}: the column {name} stands twice in the header; keep one of them")
-        if name is not None:
-            names[role] = name
-        elif role not in optional:
-            found = ", ".join(name or "(no name)" for name in header[:30]) + ", ..." * (len(header) > 30)
-            raise InputError(f"{where}: no column {' or '.join(choices)} (for {role}); found {found}")
-    return names
+    return {role: name for role, name in names.items() if name is not None}
 
 
 def exists(path: Path) -> bool:
@@ -141,27 +137,15 @@ def exists(path: Path) -> bool:
 # Rows: line number, from 1, and fields. The header or the JSON keys come first; None is a JSON value that is no text
 
 
-Row = tuple[int, list]
-
-
-def _rows(path: Path) -> Iterator[Row]:
-    read = _READERS.get(path.suffix.lower())
-    if read is None:
-        raise InputError(f"{path}: unknown kind of file; expected {', '.join(_READERS)}")
-    return read(path)
-
-
-def _fault(fields: list, header: Sequence[str], places: Iterable[int]) -> str:
-    """What is wrong with a row; "" if nothing is."""
-    width = len(header)
-    if len(fields) < width:
-        return f"{len(fields)} fields, expected {width}"
-    if len(fields) > width and any(fields[width:]):
-        return f"{len(fields)} fields, expected {width}: a tab or comma too many inside a text?"
-    for place in places:
-        if fields[place] is None:
-            return f"no text in {header[place]}"
-    return ""
+def _rows(path: Path) -> Iterator[tuple[int, list]]:
+    kind = path.suffix.lower()
+    if kind in (".tsv", ".txt"):
+        return ((number, line.split("\t")) for number, line in _filled_lines(path))
+    if kind == ".csv":
+        return _csv_rows(path)
+    if kind in (".jsonl", ".ndjson", ".json"):
+        return _json_rows(path)
+    raise InputError(f"{path}: unknown kind of file; expected .tsv, .txt, .csv, .jsonl, .ndjson or .json")
 
 
 def _lines(path: Path) -> Iterator[str]:
@@ -184,12 +168,7 @@ def _filled_lines(path: Path) -> Iterator[tuple[int, str]]:
             yield number, text
 
 
-def _tsv_rows(path: Path) -> Iterator[Row]:
-    for number, line in _filled_lines(path):
-        yield number, line.split("\t")
-
-
-def _csv_rows(path: Path) -> Iterator[Row]:
+def _csv_rows(path: Path) -> Iterator[tuple[int, list]]:
     # strict: a quote that is never closed would otherwise swallow the rest of the file into one text.
     reader = csv.reader(_lines(path), strict=True)
     line = 1
@@ -202,8 +181,8 @@ def _csv_rows(path: Path) -> Iterator[Row]:
         raise InputError(f"{path}, line {line}: not CSV: {error}") from None
 
 
-def _json_rows(path: Path) -> Iterator[Row]:
-    keys: list[str] | None = None
+def _json_rows(path: Path) -> Iterator[tuple[int, list]]:
+    keys: list[str] = []
     for number, line in _filled_lines(path):
         # ValueError is also a number of too many digits, RecursionError too deep a nesting.
         try:
@@ -214,7 +193,7 @@ def _json_rows(path: Path) -> Iterator[Row]:
             "".join(filter(None, texts)).encode()  # half of a surrogate pair is not text
         except (ValueError, RecursionError) as error:
             raise InputError(f"{path}, line {number}: not a JSON object: {error}; expected one a line") from None
-        if keys is None:
+        if not keys:
             keys = list(record)
             yield number, keys
         yield number, texts
@@ -225,7 +204,3 @@ def _json_text(value: object) -> str | None:
     if isinstance(value, bool):
         return str(value).lower()
     return str(value) if isinstance(value, str | int | float) else None
-
-
-_READERS = {".tsv": _tsv_rows, ".txt": _tsv_rows, ".csv": _csv_rows}
-_READERS |= dict.fromkeys((".jsonl", ".ndjson", ".json"), _json_rows)

@@ -9,6 +9,7 @@ files and its name on the Hub. No other file decides anything by a task's name.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -21,7 +22,7 @@ class Source:
     files: tuple[str, ...]
     """Relative to data_dir; the first that exists is read, and the first is the one that GLUE ships."""
     columns: tuple[str, ...] = ()
-    """Columns of the first file as GLUE ships it."""
+    """Columns of the first file as GLUE ships it; empty where nobody writes it or reads it by position."""
     has_header: bool = True
     """False: the file's first line is data, and `columns` says what is where (CoLA)."""
     hub: tuple[str, str] | None = None
@@ -29,7 +30,7 @@ class Source:
     rows: int = 0
     """Examples in GLUE's own file; 0: not fixed."""
     submission: str = ""
-    """Test sets: name of GLUE's submission file, without .tsv."""
+    """Name of the submission file, without .tsv; test sets have one, and they may lack labels."""
     if_present: bool = False
     """A set that is left out where its file is missing."""
 
@@ -80,6 +81,24 @@ class Task:
         return self.file_labels or self.label_names
 
     @property
+    def expected_label(self) -> str:
+        """What a label in a file must be, for messages."""
+        if self.label_range is None:
+            return listed(self.written_labels)
+        return "a score from {:g} to {:g}".format(*self.label_range)
+
+    def read_label(self, word: str) -> float | None:
+        """The label id, or for regression the score, that a file's word stands for; None: it is none of the task's."""
+        try:
+            if self.label_range is None:
+                return self.written_labels.index(word)
+            score = float(word)
+        except ValueError:
+            return None
+        low, high = self.label_range
+        return score if low <= score <= high else None
+
+    @property
     def columns(self) -> dict[str, tuple[str, ...]]:
         """Role -> the names of its column; no sentence2 for single texts."""
         roles = {"sentence1": self.sentence1, "sentence2": self.sentence2, "label": self.label}
@@ -100,13 +119,15 @@ def _task(
     folder: str,
     rows: tuple[int, int, int],
     columns: tuple[str, ...],
-    test_columns: tuple[str, ...],
+    test_columns: tuple[str, ...] = (),
     has_header: bool = True,
     raw: tuple[str, str] = ("", ""),
     **fields,
 ) -> Task:
-    """A task with train.tsv, dev.tsv and test.tsv; rows in that order, train and dev having the same columns."""
+    """A task with train.tsv, dev.tsv and test.tsv; rows in that order, train and dev having the same columns, and test
+    those without the label unless it is said."""
     name = folder.replace("-", "").lower()
+    test_columns = test_columns or tuple(column for column in columns if column not in fields.get("label", ("label",)))
     labelled: dict = {"columns": columns, "has_header": has_header}
     return Task(
         name=name,
@@ -119,7 +140,6 @@ def _task(
 
 
 _ID_PAIR = ("index", "sentence1", "sentence2")
-_ID_QUESTION = ("index", "question", "sentence")
 _ID_SENTENCE = ("index", "sentence")
 _MRPC = ("#1 ID", "#2 ID", "#1 String", "#2 String")
 _STSB = ("index", "genre", "filename", "year", "old_index", "source1", "source2", "sentence1", "sentence2")
@@ -129,13 +149,9 @@ _MNLI = (
     *("sentence1", "sentence2"),
 )
 _MNLI_DEV = (*_MNLI, "label1", "label2", "label3", "label4", "label5", "gold_label")
-_AX_PHENOMENA = ("Lexical Semantics", "Predicate-Argument Structure", "Logic", "Knowledge", "Domain")
-_AX_FULL = (*_AX_PHENOMENA, "Premise", "Hypothesis", "Label")
 _SINGLE: dict = {"sentence1": ("sentence",), "sentence2": ()}
 _NLI_LABELS = ("entailment", "neutral", "contradiction")
 
-_MISMATCHED_DEV = _source("mnli", "validation_mismatched", 9832, _MNLI_DEV, "mnli-mm")
-_MISMATCHED_TEST = _source("mnli", "test_mismatched", 9847, _MNLI, "mnli-mm", submission="MNLI-mm")
 _DIAGNOSTIC = Source(
     name="ax",
     files=("diagnostic.tsv", "../AX/diagnostic.tsv", "../diagnostic/diagnostic.tsv"),
@@ -153,11 +169,14 @@ _MNLI_TASK = Task(
     sentence2=("sentence2", "hypothesis"),
     label=("gold_label", "label"),
     train=_source("mnli", "train", 392702, (*_MNLI, "label1", "gold_label")),
-    evaluation=(_source("mnli", "validation_matched", 9815, _MNLI_DEV), _MISMATCHED_DEV),
+    evaluation=(
+        _source("mnli", "validation_matched", 9815, _MNLI_DEV),
+        _source("mnli", "validation_mismatched", 9832, _MNLI_DEV, "mnli-mm"),
+    ),
     # GLUE wants its diagnostic set answered by the MNLI model.
     test=(
         _source("mnli", "test_matched", 9796, _MNLI, submission="MNLI-m"),
-        _MISMATCHED_TEST,
+        _source("mnli", "test_mismatched", 9847, _MNLI, "mnli-mm", submission="MNLI-mm"),
         dataclasses.replace(_DIAGNOSTIC, if_present=True),
     ),
 )
@@ -201,7 +220,6 @@ _ALL = (
         "STS-B",
         rows=(5749, 1500, 1379),
         columns=(*_STSB, "score"),
-        test_columns=_STSB,
         aliases=("sts",),
         label_names=(),
         label_range=(0.0, 5.0),
@@ -225,14 +243,13 @@ _ALL = (
         _MNLI_TASK,
         name="mnli-mm",
         aliases=("mnli-mismatched",),
-        evaluation=(_MISMATCHED_DEV,),
-        test=(_MISMATCHED_TEST,),
+        evaluation=_MNLI_TASK.evaluation[1:],
+        test=_MNLI_TASK.test[1:2],
     ),
     _task(
         "QNLI",
         rows=(104743, 5463, 5463),
-        columns=(*_ID_QUESTION, "label"),
-        test_columns=_ID_QUESTION,
+        columns=("index", "question", "sentence", "label"),
         sentence1=("question",),
         sentence2=("sentence",),
         label_names=("entailment", "not_entailment"),
@@ -241,14 +258,12 @@ _ALL = (
         "RTE",
         rows=(2490, 277, 3000),
         columns=(*_ID_PAIR, "label"),
-        test_columns=_ID_PAIR,
         label_names=("entailment", "not_entailment"),
     ),
     _task(
         "WNLI",
         rows=(635, 71, 146),
         columns=(*_ID_PAIR, "label"),
-        test_columns=_ID_PAIR,
         label_names=("not_entailment", "entailment"),
         file_labels=("0", "1"),
     ),
@@ -261,7 +276,7 @@ _ALL = (
         sentence2=("sentence2", "Hypothesis", "hypothesis"),
         label=("Label", "label"),
         metrics=("matthews_correlation", "accuracy"),
-        evaluation=(Source(name="ax", files=("diagnostic-full.tsv",), columns=_AX_FULL, rows=1104),),
+        evaluation=(Source(name="ax", files=("diagnostic-full.tsv",), rows=1104),),
         test=(_DIAGNOSTIC,),
     ),
 )
@@ -277,3 +292,8 @@ def set_suffix(name: str, first: str) -> str:
 def set_kind(name: str) -> str:
     """ "matched" or "mismatched", as MNLI calls its two evaluation sets."""
     return "mismatched" if name.endswith("-mm") else "matched"
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first ten names, for a message."""
+    return ", ".join(map(str, names[:10])) + (", ..." if names[10:] else "")

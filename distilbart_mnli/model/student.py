@@ -29,7 +29,7 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, WEIGH
 from distilbart_mnli.errors import InputError, RunError
 from distilbart_mnli.files import atomic_folder
 from distilbart_mnli.model.bart import count_parameters
-from distilbart_mnli.model.layers import check_layers, select_layers, show_layers
+from distilbart_mnli.model.kept_layers import check_layers, select_layers, show_layers
 from distilbart_mnli.model.pretrained import (
     ARCHITECTURE,
     check_head,

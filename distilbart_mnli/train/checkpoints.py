@@ -222,7 +222,7 @@ def rotate(output_dir: Path, keep_last: int | None, keep: Iterable[Path], foreig
 
 def _remove(checkpoint: Path) -> None:
     """Remove a checkpoint under another name, so that a run killed meanwhile leaves no half of one."""
-    aside = checkpoint.with_name(TEMPORARY + "old-" + checkpoint.name)
+    aside = checkpoint.with_name(TEMPORARY + "removed-" + checkpoint.name)
     try:
         checkpoint.rename(aside)
     except OSError:

@@ -32,7 +32,6 @@ from distilbart_mnli.train.state import (
     Steps,
     TrainState,
     broadcast_weights,
-    check_same_weights,
     load_file,
     load_optimizer,
     load_random_states,
@@ -184,7 +183,6 @@ def restore(state: TrainState, checkpoint: Checkpoint, run: Run) -> TrainState:
             randoms = load_random_states(checkpoint.path / "random_states.safetensors")
     if run.accelerator.num_processes > 1:
         moments, randoms = gather_objects((moments, randoms))[0]
-        check_same_weights(state.model, gather_objects)
     assert moments is not None and randoms is not None
     load_optimizer(state.optimizer, state.names, moments, resume["optimizer_groups"])
     state.scheduler.load_state_dict({**state.scheduler.state_dict(), **resume["scheduler"]})

@@ -134,10 +134,9 @@ def save_final_model(run: Run, state: TrainState) -> None:
 
 def shown_arguments(args: Arguments) -> str:
     """training_args.json: every option as given, without the token and without this machine's paths."""
-    values = {name: value for name, value in dataclasses.asdict(args).items() if name != "hub_token"}
     shown = {
         name: shown_path(value) if isinstance(value, str) and name != "hub_model_id" else value
-        for name, value in values.items()
+        for name, value in args.without_token().items()
     }
     return json.dumps(shown, indent=2) + "\n"
 

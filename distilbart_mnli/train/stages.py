@@ -158,8 +158,8 @@ def train(run: Run, sets: list[EvaluationSet]) -> Training:
         trainable / 1e6,
         (total - trainable) / 1e6,
     )
-    tracked = {name: value for name, value in vars(args).items() if name != "hub_token"}
-    trackers = Trackers(args.report_to, args.run_name or run.output_dir.name, run.output_dir, tracked, run.is_main)
+    run_name = args.run_name or run.output_dir.name
+    trackers = Trackers(args.report_to, run_name, run.output_dir, args.without_token(), run.is_main)
     training = Training(run, split, sets, trackers)
     if run.is_main:
         checkpoints.remove_leftovers(run.output_dir)

@@ -9,7 +9,6 @@ The tensors travel as safetensors, by name, never as pickles; the rest is JSON.
 import math
 import time
 import uuid
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -192,10 +191,3 @@ def broadcast_weights(model: nn.Module) -> None:
         return
     for tensor in [*model.parameters(), *model.buffers()]:
         dist.broadcast(tensor.data, 0)
-
-
-def check_same_weights(model: nn.Module, gather_objects: Callable[[object], list]) -> None:
-    """Raises RunError if a process has other weights than the first one."""
-    sums = gather_objects([float(t.double().sum()) for t in model.state_dict().values()])
-    if any(other != sums[0] for other in sums):
-        raise RunError("the processes have different weights after resuming; this is a fault of the training loop")

@@ -106,9 +106,10 @@ def arguments(**options: Any) -> Arguments:
 
 
 def run(**options: Any) -> Path:
-    """All stages; returns output_dir."""
+    """All stages but the card's; returns output_dir."""
     args = arguments(**options)
-    with as_in_a_new_process():
+    with as_in_a_new_process() as patch:
+        patch.setattr(stages, "write_card", lambda *_: None)
         stages.run_stages(args)
     return Path(args.output_dir or "")
 

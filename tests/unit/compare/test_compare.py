@@ -1,7 +1,6 @@
 """compare_models.py: its figures are stock transformers', a broken model does not lose the others, and what it writes
 says the same in every form."""
 
-import csv
 import json
 import shutil
 from pathlib import Path
@@ -9,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from huggingface_hub import ModelCard
 from matplotlib.figure import Figure
 from safetensors.torch import load_file, save_file
 from sklearn.metrics import accuracy_score
@@ -17,15 +15,14 @@ from transformers import AutoTokenizer, BartForSequenceClassification
 
 from compare_models import read_arguments
 from distilbart_mnli.compare import speed
-from distilbart_mnli.compare.candidates import candidate_names, groups_of, load_candidates
 from distilbart_mnli.compare.compare import CompareOptions, compare_models
+from distilbart_mnli.compare.evaluate import candidate_names, groups_of, load_candidates
 from distilbart_mnli.compare.sheet import Sheet, draw, label_offsets, quality_table, speed_table
 from distilbart_mnli.data.splits import load_evaluation
 from distilbart_mnli.data.tasks import TASKS
 from distilbart_mnli.errors import CommandError, InputError
 from distilbart_mnli.model.student import StudentPlan, create_student
 from distilbart_mnli.options.fields import Arguments
-from tests.support.finished_run import finished_run
 from tests.support.tiny import tiny_bart, tiny_mnli
 from tests.unit.compare.test_zero_shot import write_topics
 
@@ -104,43 +101,6 @@ def test_where_no_model_can_be_used_nothing_is_written(models, tmp_path):
     with pytest.raises(InputError, match="no-model"):
         compare_models(options(models, tmp_path / "sheet", "no-model"))
     assert not (tmp_path / "sheet").exists()
-
-
-def test_speed_memory_and_the_files_say_the_same(models, tmp_path, monkeypatch):
-    monkeypatch.setitem(speed.THROUGHPUT_PAIRS, "cpu", 8)
-    monkeypatch.setitem(speed.BATCH_SIZES, "cpu", (2, 4))
-    student = tmp_path / "student-2-1"
-    shutil.copytree(models / "student-2-1", student)
-    finished_run(tmp_path / "run")
-    for name in ("trainer_state.json", "all_results.json", "training_args.json"):
-        shutil.copy(tmp_path / "run" / name, student)
-    (student / "README.md").write_text("Words of a person.\n")
-    chosen = options(models, tmp_path / "sheet", "teacher", no_speed=False, repetitions=2, update_model_dirs=True)
-    # Models are named from where the user stands; the child process finds the package of its parent from there.
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "distilbart_mnli").mkdir()
-    (tmp_path / "distilbart_mnli/__init__.py").write_text("raise ImportError('another package of this name')")
-    found = compare_models(CompareOptions(**{**vars(chosen), "models": [*chosen.models, student.name]}))
-    entry = found.rows[1]["devices"][0]
-    assert entry["latency_ms_p50_lowest"] <= entry["latency_ms_p50_highest"]
-    assert 0 < entry["latency_ms_p50"] <= entry["latency_ms_p95"]
-    assert entry["pairs_per_second_lowest"] <= entry["pairs_per_second"] <= entry["pairs_per_second_highest"]
-    assert entry["batch_size"] in (2, 4)
-    assert 0 < entry["peak_mb"] < speed.resident_mb("VmRSS")  # without what the libraries take, here as there
-    with (tmp_path / "sheet/tradeoffs.csv").open() as file:
-        lines = list(csv.DictReader(file))
-    assert [line["model"] for line in lines] == ["teacher", "student-2-1"]
-    assert float(lines[1]["pairs_per_second"]) == entry["pairs_per_second"]
-    markdown = (tmp_path / "sheet/tradeoffs.md").read_text()
-    assert f"{100 * found.rows[1]['accuracy_matched']:.2f} %" in markdown and "tradeoffs.png" in markdown
-    assert (tmp_path / "sheet/tradeoffs.png").read_bytes().startswith(b"\x89PNG")
-    own = json.loads((student / "tradeoffs.json").read_text())
-    assert (own["model"], own["conditions"]["teacher"]) == ("student-2-1", "teacher")
-    assert own["devices"] == found.rows[1]["devices"]
-    card = ModelCard.load(student / "README.md").content
-    assert "Size and speed" in card and "Words of a person." in card and str(tmp_path) not in card
-    (models / "teacher/tradeoffs.json").unlink()
-    assert not (models / "teacher/README.md").exists()  # a folder without a run's files gets the figures and no card
 
 
 def test_names_are_the_shortest_that_differ(tmp_path):

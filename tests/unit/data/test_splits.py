@@ -207,7 +207,7 @@ def test_skip_bad_rows_drops_them_says_how_many_and_keeps_the_row_numbers(tmp_pa
 
 def test_an_unknown_label_is_named_with_line_and_known_labels(tmp_path):
     message = refusal(tmp_path, RTE + b"0\ta\tb\tentailment\n1\tc\td\tneutral\n")
-    assert "train.tsv, line 3: unknown label 'neutral' in label; expected one of entailment, not_entailment" in message
+    assert "train.tsv, line 3: expected entailment, not_entailment, found 'neutral' in label" in message
 
 
 def test_a_gold_label_of_no_agreement_is_an_unknown_label(tmp_path):
@@ -215,7 +215,7 @@ def test_a_gold_label_of_no_agreement_is_an_unknown_label(tmp_path):
     file = tmp_path / "dev_matched.tsv"
     file.write_text(file.read_text().replace("contradiction", "-"))
     message = refusal(tmp_path, None, load_evaluation, "mnli")
-    assert "dev_matched.tsv, line 4: unknown label '-' in gold_label" in message
+    assert "dev_matched.tsv, line 4: " in message and "found '-' in gold_label" in message
 
 
 @pytest.mark.parametrize("score", ["", "high", "nan", "inf", "5.01", "-0.1"])

@@ -2,7 +2,6 @@
 archive with GLUE's names."""
 
 import hashlib
-import subprocess
 import sys
 import zipfile
 
@@ -99,15 +98,13 @@ def command(monkeypatch, capsys):
     return run
 
 
-def test_the_command_zips_every_file_and_says_what_the_server_would_refuse(tmp_path):
+def test_the_command_zips_every_file_and_says_what_the_server_would_refuse(command, tmp_path):
     out = all_files(tmp_path)
     (out / "eval_predictions_mnli.tsv").write_text("not for submission\n")
-    done = subprocess.run(
-        [sys.executable, "-m", "distilbart_mnli.data.submission", out], capture_output=True, text=True, cwd=ROOT
-    )
-    assert (done.returncode, done.stdout) == (0, f"{out / 'submission.zip'}\n")
-    assert "MNLI-m.tsv has 2 rows, GLUE's test set 9,796" in done.stderr
-    assert "missing" not in done.stderr
+    code, stdout, stderr = command(out)
+    assert (code, stdout) == (0, f"{out / 'submission.zip'}\n")
+    assert "MNLI-m.tsv has 2 rows, GLUE's test set 9,796" in stderr
+    assert "missing" not in stderr
     with zipfile.ZipFile(out / "submission.zip") as archive:
         assert set(archive.namelist()) == GLUE_FILES
         assert archive.read("WNLI.tsv") == b"index\tprediction\n0\t0\n1\t0\n"

@@ -5,9 +5,34 @@ from pathlib import Path
 
 import pytest
 
+from distilbart_mnli.publish import card, curves
 from distilbart_mnli.publish import hub as product
 from tests.support import finished_run, publishing
 from tests.support.hub_server import Hub
+
+
+@pytest.fixture(scope="session")
+def drawn() -> dict[str, bytes]:
+    """The log of a run -> its curves."""
+    return {}
+
+
+@pytest.fixture(autouse=True)
+def same_curves_drawn_once(drawn, monkeypatch):
+    """Drawing takes longer than the rest of a card; most cards here are of runs with one and the same log."""
+
+    def plot(folder: Path) -> Path | None:
+        state = folder / "trainer_state.json"
+        log = state.read_text(encoding="utf-8") if state.exists() else ""
+        if log not in drawn:
+            path = curves.plot_training_curves(folder)
+            if path is not None:
+                drawn[log] = path.read_bytes()
+            return path
+        (folder / curves.FILE_NAME).write_bytes(drawn[log])
+        return folder / curves.FILE_NAME
+
+    monkeypatch.setattr(card, "plot_training_curves", plot)
 
 
 @pytest.fixture
