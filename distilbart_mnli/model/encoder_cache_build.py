@@ -235,7 +235,8 @@ class _Files:
 
     def __init__(self, partial: Path, split: TokenizedSplit, encoder: FrozenEncoder):
         self.split, self.dtype = split, getattr(torch, encoder.dtype)
-        self.states = np.memmap(partial / "states.bin", np.uint8, "r+").reshape(int(split.offsets[-1]), -1)
+        shape = (int(split.offsets[-1]), encoder.model.config.d_model * self.dtype.itemsize)
+        self.states = np.memmap(partial / "states.bin", np.uint8, "r+", shape=shape)
         self.crc = np.memmap(partial / "crc.bin", np.uint32, "r+")
         self.done = np.memmap(partial / "done.bin", np.uint8, "r+")
         self._finished: list[int] = []

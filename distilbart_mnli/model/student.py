@@ -118,7 +118,7 @@ def create_student(plan: StudentPlan, save_path: Path, overwrite: bool = False) 
     Raises:
         InputError: the layers do not fit the teacher, or the teacher or `save_path` cannot be used.
         HubError: the Hub refused or could not be reached.
-        RunError: see save_model.
+        RunError: see save_verified.
     """
     check_save_path(save_path, plan.teacher_name_or_path, overwrite)
     source = Source(plan.teacher_name_or_path, "teacher", plan.teacher_revision)
@@ -134,7 +134,7 @@ def create_student(plan: StudentPlan, save_path: Path, overwrite: bool = False) 
     # A local path says where files lay on one machine; only the folder's own name is worth publishing.
     model.config.teacher_name_or_path = Path(source.name).resolve().name if source.is_local else source.name
     model.config.encoder_layer_ids, model.config.decoder_layer_ids = encoder_layer_ids, decoder_layer_ids
-    save_model(model, tokenizer, save_path, student_card(model, source))
+    save_verified(model, tokenizer, save_path, student_card(model, source))
     return Student(model, describe(model), f"{source.name}: {describe(teacher)}")
 
 
@@ -213,7 +213,7 @@ def _no_model(folder: Path) -> str | None:
     return f"has a folder in it ({inner[0]})" if inner else None
 
 
-def save_model(
+def save_verified(
     model: BartForSequenceClassification, tokenizer: PreTrainedTokenizerBase, save_path: Path, card: str | None = None
 ) -> None:
     """Write, read back, run once, rename into place.
@@ -233,14 +233,14 @@ def save_model(
             (folder / "model.safetensors").chmod((folder / "config.json").stat().st_mode)
             if card is not None:
                 (folder / "README.md").write_text(card, encoding="utf-8")
-            verify_model(folder, model)
+            verify_saved(folder, model)
     except (PermissionError, FileNotFoundError, NotADirectoryError) as error:
         raise InputError(f"save_path {save_path}: cannot be written: {error.strerror}") from error
     except (OSError, SafetensorError) as error:
         raise RunError(f"save_path {save_path}: writing failed, nothing is left of it: {error}") from error
 
 
-def verify_model(folder: Path, expected: BartForSequenceClassification) -> None:
+def verify_saved(folder: Path, expected: BartForSequenceClassification) -> None:
     """Read `folder` as any user would, with stock transformers, and classify one pair.
 
     Raises:

@@ -35,7 +35,7 @@ from distilbart_mnli.data.tokens import check_tokenizer
 from distilbart_mnli.errors import run_command
 from distilbart_mnli.model.pretrained import read_card, read_settings, read_tokenizer, read_weights
 from distilbart_mnli.model.source import Source
-from distilbart_mnli.model.student import check_save_path, describe, save_model
+from distilbart_mnli.model.student import check_save_path, describe, save_verified
 
 LABELS = ("contradiction", "neutral", "entailment")  # the order of facebook/bart-large-mnli
 POSITION_OFFSET = 2  # of transformers' BartLearnedPositionalEmbedding: position k reads row k + 2
@@ -188,7 +188,7 @@ def main() -> None:
     check_tokenizer(tokenizer, bart_config(config, tokenizer), config.max_position_embeddings, f"BERT {args.bert}")
     bert = read_weights(source, BertModel, config=config, dtype=torch.float32, add_pooling_layer=False)
     model = bert_to_bart(bert, tokenizer, args.seed)
-    save_model(model, tokenizer, save_path, card(model, source))
+    save_verified(model, tokenizer, save_path, card(model, source))
     print(f"BERT  {args.bert}: {config.num_hidden_layers} layers")
     print(f"BART  {args.save_path}: {describe(model)}")
 

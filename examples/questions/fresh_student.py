@@ -18,7 +18,7 @@ from distilbart_mnli.command_line import OneLineParser, set_up_logging
 from distilbart_mnli.errors import run_command
 from distilbart_mnli.model.pretrained import read_tokenizer, read_weights
 from distilbart_mnli.model.source import Source
-from distilbart_mnli.model.student import check_save_path, save_model
+from distilbart_mnli.model.student import check_save_path, save_verified
 
 
 def renew_decoder_layers(student: BartForSequenceClassification, seed: int) -> None:
@@ -43,7 +43,7 @@ def make_fresh_student(student: str, save_path: Path, seed: int) -> int:
     source = Source(student, "student")
     model = read_weights(source, BartForSequenceClassification, dtype="auto")
     renew_decoder_layers(model, seed)
-    save_model(model, read_tokenizer(source), save_path)
+    save_verified(model, read_tokenizer(source), save_path)
     return model.config.decoder_layers
 
 

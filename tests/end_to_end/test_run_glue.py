@@ -13,6 +13,7 @@ import transformers
 from safetensors import safe_open
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, BartForSequenceClassification
 
+from tests.support.files import everything_in
 from tests.support.in_process import glue, results, state
 from tests.support.launch import run
 from tests.support.tiny import GLUE_LABELS, MNLI_COLUMNS, ROOT, TEACHER_LABELS, tiny_bart, tiny_mnli
@@ -52,18 +53,14 @@ BASE = ["--model_name_or_path", "student", "--task_name", "MNLI", "--data_dir", 
 TRAIN = ["--do_train", "--num_train_epochs", "1", "--per_device_train_batch_size", "8", "--save_strategy", "no"]
 
 
-def everything(folder: Path) -> dict[str, bytes | None]:
-    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
-
-
 def refused(capsys, place, *words) -> str:
     """The one line of a run that exits with 2 and leaves everything as it was."""
-    before = everything(place)
+    before = everything_in(place)
     capsys.readouterr()
     assert glue(*words) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and said.startswith("error: ") and "Traceback" not in said
-    assert everything(place) == before
+    assert everything_in(place) == before
     return said.removeprefix("error: ").rstrip("\n")
 
 
@@ -281,12 +278,12 @@ def test_logits_predictions_and_accuracy_are_those_of_the_saved_model_run_by_han
 
 
 def test_an_evaluation_alone_merges_its_keys_and_changes_nothing_else(trained, place):
-    before, values = everything(trained), results(trained)
+    before, values = everything_in(trained), results(trained)
     changed = {**values, "eval_accuracy": -1.0, "eval_loss_mm": -1.0, "kept": "a key of someone's own"}
     (trained / "all_results.json").write_text(json.dumps(changed))
     words = [word if word != "student" else "out" for word in BASE]
     assert glue(*words, "--do_eval", "--output_dir", "out") == 0
-    after, merged = everything(trained), results(trained)
+    after, merged = everything_in(trained), results(trained)
     times = {key for key in values if key.startswith("eval_runtime")}
     assert {k: v for k, v in merged.items() if k not in times} == {
         **{k: v for k, v in values.items() if k not in times},

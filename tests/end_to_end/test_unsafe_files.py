@@ -6,7 +6,6 @@ make a folder, which must never appear. A planted token is searched for in every
 
 import hashlib
 import json
-import os
 import pickle
 import shutil
 from pathlib import Path
@@ -15,22 +14,13 @@ import pytest
 import torch
 
 from distilbart_mnli.train import checkpoints
+from tests.support.files import Payload, edit_json
 from tests.support.in_process import train_here
 from tests.support.training_runs import Workshop, only_checkpoint, outcome
 
 pytestmark = pytest.mark.xdist_group("unsafe")
 CHANGES = {"max_steps": 4, "eval_steps": 2}
 TOKEN, FLAG_TOKEN = "hf_plantedTokenOfTheEnvironment0123", "hf_plantedTokenOfTheCommandLine4567"
-
-
-class Payload:
-    """Makes a folder when it is unpickled."""
-
-    def __init__(self, sign: Path):
-        self.sign = sign
-
-    def __reduce__(self):
-        return (os.mkdir, (str(self.sign),))
 
 
 @pytest.fixture(scope="module")
@@ -113,10 +103,8 @@ def test_code_beside_a_model_does_not_run(shop, tmp_path, sign):
         (tmp_path / "student" / f"{module}.py").write_text(code)
     classes = ["AutoConfig", "AutoModel", "AutoModelForSequenceClassification", "AutoTokenizer"]
     for name in ("config.json", "tokenizer_config.json"):
-        path = tmp_path / "student" / name
-        known = json.loads(path.read_text(encoding="utf-8"))
         auto_map = {kind: ["evil.Evil", "evil.Evil"] if kind == "AutoTokenizer" else "evil.Evil" for kind in classes}
-        path.write_text(json.dumps({**known, "auto_map": auto_map}), encoding="utf-8")
+        edit_json(tmp_path / "student" / name, auto_map=auto_map)
     options = shop.options(tmp_path / "out", **CHANGES)
     train_here({**options, "model_name_or_path": str(tmp_path / "student")})  # trained or refused, both are safe
     assert not sign.exists()

@@ -27,12 +27,6 @@ def split_of(lengths, seed=0) -> TokenizedSplit:
     return TokenizedSplit("train", ids, offsets, rng.integers(0, 3, len(lengths)), digest_of(ids, offsets))
 
 
-def small_batches(monkeypatch) -> TokenizedSplit:
-    """The set, to be encoded in several batches."""
-    monkeypatch.setitem(encoder_cache_build.BATCH_TOKENS, "cpu", BATCH_TOKENS)
-    return split_of(LENGTHS)
-
-
 def student(seed=0, encoder_from=None, **config) -> ShortCutBart:
     """A short-cut model with a frozen encoder; `encoder_from`: whose encoder it keeps."""
     stock = tiny_bart(seed=seed, **config)

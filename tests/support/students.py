@@ -6,15 +6,12 @@ import pytest
 
 from distilbart_mnli.errors import CommandError, InputError
 from distilbart_mnli.model.student import Student, StudentPlan, create_student
+from tests.support.files import everything_in
 
 
 def student_of(teacher: Path | str, save_path: Path | str, overwrite: bool = False, **layers) -> Student:
     """create_student; `layers`: the other fields of StudentPlan."""
     return create_student(StudentPlan(str(teacher), **layers), Path(save_path), overwrite)
-
-
-def everything_in(folder: Path) -> dict[str, bytes | None]:
-    return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else None for p in folder.rglob("*")}
 
 
 def assert_refused(

@@ -3,8 +3,6 @@
 References: stock BertModel as an encoder and, with cross-attention, as a decoder.
 """
 
-import json
-import os
 import sys
 
 import pytest
@@ -14,6 +12,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Bert
 
 from distilbart_mnli.errors import run_command
 from examples.mini_reproduction import bert_to_bart
+from tests.support.files import Payload, edit_config
 from tests.support.tiny import tiny_bart, tiny_bert, tiny_mnli, tiny_wordpiece
 
 PAIRS = (["a cat sees the small dog", "the man"], ["the dog eats", "a woman not in the garden"])
@@ -125,16 +124,6 @@ def test_the_seed_decides_the_head_alone():
 # ---- what is refused
 
 
-class Unsafe:
-    def __reduce__(self):
-        return os.mkdir, ("made-by-a-pickle",)
-
-
-def change(folder, **values):
-    path = folder / "config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
-
-
 def without(folder, name):
     weights = {key: value for key, value in tiny_bert().state_dict().items() if name not in key}
     (folder / "model.safetensors").unlink()
@@ -143,7 +132,7 @@ def without(folder, name):
 
 def with_pickle(folder):
     (folder / "model.safetensors").unlink()
-    torch.save({"a": Unsafe()}, folder / "pytorch_model.bin")
+    torch.save({"a": Payload(folder.parent / "made-by-a-pickle")}, folder / "pytorch_model.bin")
 
 
 def without_tokenizer(folder):
@@ -157,21 +146,17 @@ def without_sep(folder):
     tokenizer.save_pretrained(folder)
 
 
-def bart_instead(folder):
-    tiny_bart(folder)
-
-
 REFUSED = {
-    "a BART": (bart_instead, "model_type is bart"),
-    "RoBERTa": (lambda folder: change(folder, model_type="roberta"), "model_type is roberta"),
+    "a BART": (tiny_bart, "model_type is bart"),
+    "RoBERTa": (lambda folder: edit_config(folder, model_type="roberta"), "model_type is roberta"),
     "relative positions": (
-        lambda folder: change(folder, position_embedding_type="relative_key"),
+        lambda folder: edit_config(folder, position_embedding_type="relative_key"),
         "position_embedding_type is relative_key",
     ),
-    "another activation": (lambda folder: change(folder, hidden_act="relu"), "hidden_act is relu"),
-    "a decoder": (lambda folder: change(folder, is_decoder=True), "is_decoder is True"),
-    "heads that do not divide": (lambda folder: change(folder, num_attention_heads=3), "3 heads"),
-    "other shapes": (lambda folder: change(folder, intermediate_size=24), "dense.bias"),
+    "another activation": (lambda folder: edit_config(folder, hidden_act="relu"), "hidden_act is relu"),
+    "a decoder": (lambda folder: edit_config(folder, is_decoder=True), "is_decoder is True"),
+    "heads that do not divide": (lambda folder: edit_config(folder, num_attention_heads=3), "3 heads"),
+    "other shapes": (lambda folder: edit_config(folder, intermediate_size=24), "dense.bias"),
     "a missing tensor": (lambda folder: without(folder, "layer.1.output.dense.weight"), "missing"),
     "a pickle with code": (with_pickle, "pickle"),
     "no tokenizer": (without_tokenizer, "no tokenizer"),

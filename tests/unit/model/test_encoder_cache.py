@@ -3,11 +3,9 @@
 What it holds is compared with the encoder run by hand, row by row, without padding.
 """
 
-import json
 import logging
 import os
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,17 +21,12 @@ from tests.support.encoder_caches import (
     content,
     encoded_rows,
     encoder_of,
-    small_batches,
     split_of,
     student,
 )
+from tests.support.files import edit_json, flip_bit
 
 TOLERANCE = {"float32": 1e-5, "bfloat16": 2e-2}
-
-
-@pytest.fixture
-def split(monkeypatch) -> TokenizedSplit:
-    return small_batches(monkeypatch)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -163,21 +156,10 @@ def test_another_release_of_the_libraries_makes_another_cache(split, package, mo
 # Damaged, old, somebody else's
 
 
-def flip(path: Path, place: int = 100) -> None:
-    data = bytearray(path.read_bytes())
-    data[place] ^= 1
-    path.write_bytes(data)
-
-
-def edit(folder: Path, **changes) -> None:
-    meta = json.loads((folder / "meta.json").read_text())
-    (folder / "meta.json").write_text(json.dumps({**meta, **changes}))
-
-
 DAMAGES = {
-    "a flipped bit": lambda folder: flip(folder / "states.bin"),
-    "a flipped bit at the end": lambda folder: flip(folder / "states.bin", -1),
-    "a flipped bit in the checksums": lambda folder: flip(folder / "crc.bin", 7),
+    "a flipped bit": lambda folder: flip_bit(folder / "states.bin", 100),
+    "a flipped bit at the end": lambda folder: flip_bit(folder / "states.bin", -1),
+    "a flipped bit in the checksums": lambda folder: flip_bit(folder / "crc.bin", 7),
     "a truncated file": lambda folder: os.truncate(folder / "states.bin", 1000),
     "truncated checksums": lambda folder: os.truncate(folder / "crc.bin", 8),
     "no states": lambda folder: (folder / "states.bin").unlink(),
@@ -185,12 +167,12 @@ DAMAGES = {
     "an empty meta.json": lambda folder: (folder / "meta.json").write_text(""),
     "a meta.json of something else": lambda folder: (folder / "meta.json").write_text("[1]"),
     "a meta.json in no encoding": lambda folder: (folder / "meta.json").write_bytes(b"\xff\xfe\x00"),
-    "another dtype in meta.json": lambda folder: edit(folder, dtype="float16"),
-    "a dtype of the same width in meta.json": lambda folder: edit(folder, dtype="int32"),
-    "an unknown dtype in meta.json": lambda folder: edit(folder, dtype="float8"),
-    "another width in meta.json": lambda folder: edit(folder, d_model="sixteen"),
-    "another version of the format": lambda folder: edit(folder, version=0),
-    "another number of rows": lambda folder: edit(folder, rows=3),
+    "another dtype in meta.json": lambda folder: edit_json(folder / "meta.json", dtype="float16"),
+    "a dtype of the same width in meta.json": lambda folder: edit_json(folder / "meta.json", dtype="int32"),
+    "an unknown dtype in meta.json": lambda folder: edit_json(folder / "meta.json", dtype="float8"),
+    "another width in meta.json": lambda folder: edit_json(folder / "meta.json", d_model="sixteen"),
+    "another version of the format": lambda folder: edit_json(folder / "meta.json", version=0),
+    "another number of rows": lambda folder: edit_json(folder / "meta.json", rows=3),
 }
 
 

@@ -26,16 +26,9 @@ from tests.support.encoder_caches import (
     content,
     encoded_rows,
     encoder_of,
-    small_batches,
     student,
 )
 from tests.support.tiny import ROOT
-
-
-@pytest.fixture
-def split(monkeypatch):
-    return small_batches(monkeypatch)
-
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Whether

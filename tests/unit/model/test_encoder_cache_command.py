@@ -10,12 +10,7 @@ import pytest
 
 from distilbart_mnli.errors import InputError
 from distilbart_mnli.model import encoder_cache
-from tests.support.encoder_caches import built, small_batches, student
-
-
-@pytest.fixture
-def split(monkeypatch):
-    return small_batches(monkeypatch)
+from tests.support.encoder_caches import built, student
 
 
 @pytest.fixture

@@ -1,18 +1,13 @@
 """Every row once, whatever the batch and the number of processes; and the logits and metrics of stock, row by row."""
 
-import copy
-
 import numpy as np
 import pytest
 import torch
 from sklearn.metrics import accuracy_score
-from transformers import BartForSequenceClassification
 
 from distilbart_mnli.data.batches import Collator, Padding
 from distilbart_mnli.data.tasks import TASKS
-from distilbart_mnli.data.tokens import TokenizedSplit, digest_of
 from distilbart_mnli.errors import RunError
-from distilbart_mnli.model.bart import ShortCutBart
 from distilbart_mnli.model.predict import (
     Inference,
     evaluate_logits,
@@ -21,27 +16,12 @@ from distilbart_mnli.model.predict import (
     to_task_predictions,
     write_predictions,
 )
-from tests.support.tiny import tiny_bart
+from tests.support.encoder_caches import split_of
+from tests.support.short_cut import both
 
 LENGTHS = np.random.default_rng(1).integers(7, 60, 53)
 MNLI, STSB = TASKS["mnli"], TASKS["stsb"]
 TEACHER_MAP = np.array([2, 1, 0])  # entailment, neutral, contradiction -> the teacher's ids
-
-
-def rows(lengths=LENGTHS) -> TokenizedSplit:
-    rng = np.random.default_rng(0)
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    ids = rng.integers(5, 400, offsets[-1]).astype(np.int32)
-    ids[offsets[:-1]] = 0
-    ids[offsets[1:] - 1] = 2
-    return TokenizedSplit("mnli", ids, offsets, rng.integers(0, 3, len(lengths)), digest_of(ids, offsets))
-
-
-def models() -> tuple[BartForSequenceClassification, ShortCutBart]:
-    stock = tiny_bart(dropout=0.1)
-    ours = ShortCutBart(copy.deepcopy(stock.config))
-    ours.load_state_dict(stock.state_dict())
-    return stock, ours
 
 
 def logits_of(model, split, batch_size=8, **more) -> np.ndarray:
@@ -70,8 +50,8 @@ def of_many_processes(model, split, count, batch_size=8, **more) -> np.ndarray:
 
 
 def test_logits_are_those_of_stock_row_by_row():
-    stock, ours = models()
-    split = rows()
+    stock, ours = both(dropout=0.1)
+    split = split_of(LENGTHS)
     found = logits_of(ours, split)
     assert found.dtype == np.float32 and found.shape == (53, 3)
     for row in range(len(split)):
@@ -83,15 +63,15 @@ def test_logits_are_those_of_stock_row_by_row():
 
 @pytest.mark.parametrize("count", [2, 3, 7, 10])
 def test_the_logits_of_many_processes_are_bit_for_bit_those_of_one(count):
-    _, ours = models()
-    split = rows()
+    _, ours = both(dropout=0.1)
+    split = split_of(LENGTHS)
     np.testing.assert_array_equal(of_many_processes(ours, split, count), logits_of(ours, split))
 
 
 @pytest.mark.parametrize("lengths", [[9], [9, 12, 7]])
 def test_fewer_rows_than_processes_are_no_fault(lengths):
-    _, ours = models()
-    split = rows(np.array(lengths))
+    _, ours = both(dropout=0.1)
+    split = split_of(lengths)
     np.testing.assert_array_equal(of_many_processes(ours, split, 5, batch_size=1), logits_of(ours, split, 1))
 
 
@@ -99,15 +79,15 @@ def test_fewer_rows_than_processes_are_no_fault(lengths):
     "more", [{"workers": 0}, {"workers": 3}, {"static_shapes": True}, {"batch_size": 53}, {"batch_size": 1}]
 )
 def test_neither_threads_nor_filled_batches_nor_the_batch_size_change_the_logits(more):
-    _, ours = models()
-    split = rows()
+    _, ours = both(dropout=0.1)
+    split = split_of(LENGTHS)
     expected = logits_of(ours, split)
     np.testing.assert_allclose(logits_of(ours, split, **more), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_filled_batches_have_one_size():
-    _, ours = models()
-    split, sizes = rows(), set()
+    _, ours = both(dropout=0.1)
+    split, sizes = split_of(LENGTHS), set()
     forward = ours.forward
 
     def watched(input_ids, attention_mask):
@@ -120,8 +100,8 @@ def test_filled_batches_have_one_size():
 
 
 def test_a_row_that_is_computed_twice_or_never_stops_the_run():
-    _, ours = models()
-    split = rows()
+    _, ours = both(dropout=0.1)
+    split = split_of(LENGTHS)
     for change, wrong in ((0, 8), (2, 53)):
         # The counts come second: as if one process had lost its first batch, or another had done everything too.
         calls = []
@@ -136,13 +116,13 @@ def test_a_row_that_is_computed_twice_or_never_stops_the_run():
             tensor[:8] = 0
             return tensor
 
-        with pytest.raises(RunError, match=f"mnli: {wrong} of 53 rows were not computed exactly once"):
+        with pytest.raises(RunError, match=f"train: {wrong} of 53 rows were not computed exactly once"):
             logits_of(ours, split, reduce_sum=broken)
 
 
 def test_evaluation_has_neither_dropout_nor_gradients_and_leaves_the_mode_as_it_was():
-    _, ours = models()
-    split = rows()
+    _, ours = both(dropout=0.1)
+    split = split_of(LENGTHS)
     ours.train()
     first = logits_of(ours, split)
     assert ours.training and ours.model.decoder.training

@@ -3,7 +3,6 @@
 Where one of them cannot be had, one line says why.
 """
 
-import json
 import shutil
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from distilbart_mnli.errors import CommandError, InputError
 from distilbart_mnli.model.bart import ShortCutBart
 from distilbart_mnli.model.pretrained import load
 from distilbart_mnli.options.fields import Arguments
+from tests.support.files import edit_config, edit_json
 from tests.support.tiny import GLUE_LABELS, TEACHER_LABELS, tiny_bart, tiny_config, tiny_tokenizer
 
 MNLI, RTE, STSB = TASKS["mnli"], TASKS["rte"], TASKS["stsb"]
@@ -35,15 +35,9 @@ def model(saved, tmp_path) -> Path:
     return Path(shutil.copytree(saved, tmp_path / "model"))
 
 
-def edit(folder: Path, file="config.json", drop=(), **changes) -> Path:
-    values = json.loads((folder / file).read_text())
-    values.update(changes)
-    (folder / file).write_text(json.dumps({key: value for key, value in values.items() if key not in drop}))
-    return folder
-
-
 def label(folder: Path, names) -> Path:
-    return edit(folder, id2label=dict(enumerate(names)), label2id={name: i for i, name in enumerate(names)})
+    edit_config(folder, id2label=dict(enumerate(names)), label2id={name: i for i, name in enumerate(names)})
+    return folder
 
 
 def loaded(folder: Path | None, task=MNLI, **options):
@@ -192,16 +186,16 @@ def test_a_configuration_alone_gives_a_new_model_that_is_the_seed_s(model):
 
 
 def test_a_new_model_takes_the_labels_of_the_task_where_its_configuration_names_none(model):
-    edit(model, drop=("id2label", "label2id"))
+    edit_config(model, drop=("id2label", "label2id"))
     found = loaded(None, config_name=str(model))
     assert found.model.config.id2label == dict(enumerate(GLUE_LABELS))
-    edit(model, id2label={"0": "a", "1": "b"}, label2id={"a": 0, "b": 1})
+    edit_config(model, id2label={"0": "a", "1": "b"}, label2id={"a": 0, "b": 1})
     assert loaded(None, config_name=str(model)).model.config.num_labels == 3
 
 
 def test_config_name_beside_a_model_changes_its_configuration_and_keeps_its_weights(model, tmp_path):
     other = shutil.copytree(model, tmp_path / "other", ignore=shutil.ignore_patterns("*.safetensors"))
-    edit(Path(other), dropout=0.25)
+    edit_config(Path(other), dropout=0.25)
     found = loaded(model, config_name=str(other)).model
     assert found.config.dropout == 0.25
     assert torch.equal(found.model.shared.weight, loaded(model).model.model.shared.weight)
@@ -209,7 +203,7 @@ def test_config_name_beside_a_model_changes_its_configuration_and_keeps_its_weig
 
 def test_given_dropouts_win_over_the_configuration_and_reach_every_layer(model):
     rates = {"dropout": 0.11, "attention_dropout": 0.12, "activation_dropout": 0.13, "classifier_dropout": 0.14}
-    edit(model, dropout=0.3, attention_dropout=0.3)
+    edit_config(model, dropout=0.3, attention_dropout=0.3)
     found = loaded(model, **rates).model
     for layer in [*found.model.encoder.layers, *found.model.decoder.layers]:
         assert (layer.dropout, layer.self_attn.dropout, layer.activation_dropout) == (0.11, 0.12, 0.13)
@@ -220,7 +214,7 @@ def test_given_dropouts_win_over_the_configuration_and_reach_every_layer(model):
 
 
 def test_layer_drop_is_off_in_training(model):
-    edit(model, decoder_layerdrop=0.5, encoder_layerdrop=0.5)
+    edit_config(model, decoder_layerdrop=0.5, encoder_layerdrop=0.5)
     found = loaded(model).model
     assert found.model.decoder.layerdrop == found.model.encoder.layerdrop == 0
 
@@ -249,9 +243,9 @@ DAMAGES = {
     "no config": (lambda f: (f / "config.json").unlink(), "no config.json"),
     "no JSON": (lambda f: (f / "config.json").write_text("{"), "config"),
     "a list": (lambda f: (f / "config.json").write_text("[1]"), "config"),
-    "a wrong type": (lambda f: edit(f, d_model="sixteen"), "d_model"),
-    "no layers": (lambda f: edit(f, decoder_layers=0), "decoder_layers"),
-    "architectures as text": (lambda f: edit(f, architectures="BartModel"), "is BartModel"),
+    "a wrong type": (lambda f: edit_config(f, d_model="sixteen"), "d_model"),
+    "no layers": (lambda f: edit_config(f, decoder_layers=0), "decoder_layers"),
+    "architectures as text": (lambda f: edit_config(f, architectures="BartModel"), "is BartModel"),
     "no weights": (lambda f: (f / "model.safetensors").unlink(), "model.safetensors"),
     "empty weights": (lambda f: (f / "model.safetensors").write_bytes(b""), "model"),
     "cut weights": (lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:999]), ""),
@@ -263,7 +257,7 @@ DAMAGES = {
         lambda f: damage_weights(f, lambda t: t.update({"model.decoder.layers.1.fc1.bias": torch.zeros(31)})),
         "fc1.bias",
     ),
-    "fewer layers than configured": (lambda f: edit(f, decoder_layers=3), "model.decoder.layers.2"),
+    "fewer layers than configured": (lambda f: edit_config(f, decoder_layers=3), "model.decoder.layers.2"),
     "no tokenizer": (
         lambda f: [(f / n).unlink(missing_ok=True) for n in ("tokenizer.json", "tokenizer_config.json")],
         "tokenizer.json",
@@ -290,7 +284,7 @@ def test_a_tokenizer_elsewhere_is_used_and_one_that_does_not_fit_is_refused(mode
         (model / name).unlink()
     found = loaded(model, tokenizer_name=str(tmp_path / "tokenizer"))
     assert found.tokenizer("the cat", "a dog")["input_ids"] == tiny_tokenizer()("the cat", "a dog")["input_ids"]
-    edit(tmp_path / "tokenizer", "tokenizer.json", post_processor=None)
+    edit_json(tmp_path / "tokenizer" / "tokenizer.json", post_processor=None)
     message = refusal(model, tokenizer_name=str(tmp_path / "tokenizer"))
     assert "eos_token_id 2" in message and str(tmp_path / "tokenizer") in message
 

@@ -15,6 +15,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipe
 from distilbart_mnli.model.bart import count_parameters
 from distilbart_mnli.model.kept_layers import KEPT_LAYERS
 from distilbart_mnli.model.student import copy_layers
+from tests.support.files import edit_config
 from tests.support.students import student_of
 from tests.support.tiny import tiny_bart, tiny_tokenizer
 
@@ -142,10 +143,8 @@ def test_a_student_can_be_the_teacher_of_the_next(teacher, tmp_path):
 def test_the_configuration_of_2020_with_its_old_keys_is_read(teacher, tmp_path):
     """facebook/bart-large-mnli still carries keys of transformers 3, among them num_hidden_layers, which means the
     encoder's layers; left in a student's config.json it would overrule encoder_layers."""
-    config = json.loads((teacher / "config.json").read_text())
-    config.pop("dtype")
     old = {"num_hidden_layers": 6, "classif_dropout": 0.0, "_num_labels": 3, "gradient_checkpointing": False}
-    (teacher / "config.json").write_text(json.dumps({**config, **old, "normalize_before": False}))
+    edit_config(teacher, drop=["dtype"], **old, normalize_before=False)
     student_of(teacher, tmp_path / "student", encoder_layers=2, decoder_layers=1)
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "student")
     assert (len(model.model.encoder.layers), len(model.model.decoder.layers)) == (2, 1)
@@ -156,9 +155,7 @@ def test_weights_stored_as_pytorch_model_bin_are_read(tmp_path):
     model.config.save_pretrained(tmp_path / "teacher")
     tiny_tokenizer(tmp_path / "teacher")
     torch.save(model.state_dict(), tmp_path / "teacher" / "pytorch_model.bin")
-    (tmp_path / "teacher" / "config.json").write_text(
-        json.dumps({**model.config.to_dict(), "architectures": ["BartForSequenceClassification"]})
-    )
+    edit_config(tmp_path / "teacher", architectures=["BartForSequenceClassification"])
     student_of(tmp_path / "teacher", tmp_path / "student", decoder_layers=1)
     saved = AutoModelForSequenceClassification.from_pretrained(tmp_path / "student").state_dict()
     assert all(torch.equal(saved[name], model.state_dict()[name]) for name in saved)

@@ -13,6 +13,7 @@ from transformers import BertConfig
 
 import distilbart_mnli.model.student
 from distilbart_mnli.errors import HubError, RunError
+from tests.support.files import Payload, edit_config
 from tests.support.students import assert_refused, student_of
 from tests.support.tiny import tiny_bart, tiny_tokenizer
 
@@ -44,7 +45,7 @@ def test_overwrite_keeps_the_old_model_when_the_new_one_does_not_read_back(teach
     def damaged(folder, model):
         raise RunError("the saved student gives logits that are not finite")
 
-    monkeypatch.setattr(distilbart_mnli.model.student, "verify_model", damaged)
+    monkeypatch.setattr(distilbart_mnli.model.student, "verify_saved", damaged)
     assert_refused(tmp_path, "not finite", teacher, folder, RunError, overwrite=True, decoder_layers=1)
 
 
@@ -114,11 +115,6 @@ def test_layers_that_do_not_fit_the_teacher_are_refused(teacher, tmp_path, layer
     assert_refused(tmp_path, told, teacher, tmp_path / "student", **layers)
 
 
-def edit_config(folder: Path, **changes):
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, **changes}))
-
-
 def test_a_model_of_another_kind_is_refused_by_name(teacher, tmp_path):
     student = tmp_path / "student"
     edit_config(teacher, architectures=["BartForConditionalGeneration"])
@@ -184,14 +180,6 @@ def test_a_hub_that_cannot_be_reached_is_the_hubs_fault(tmp_path, monkeypatch):
     assert_refused(tmp_path, f"teacher {name}: .*cannot be reached", name, tmp_path / "student", HubError)
 
 
-class Payload:
-    def __init__(self, proof: Path):
-        self.proof = proof
-
-    def __reduce__(self):
-        return Path.touch, (self.proof,)
-
-
 @pytest.mark.parametrize("form", ["zip", "bare pickle"])
 def test_a_payload_in_pytorch_model_bin_does_not_run(tmp_path, form):
     teacher, proof = tmp_path / "teacher", tmp_path / "it-ran"
@@ -203,6 +191,6 @@ def test_a_payload_in_pytorch_model_bin_does_not_run(tmp_path, form):
         (teacher / "pytorch_model.bin").write_bytes(pickle.dumps({"model.shared.weight": Payload(proof)}))
     pickle.loads(pickle.dumps(Payload(proof)))
     assert proof.exists(), "the payload would work"
-    proof.unlink()
+    proof.rmdir()
     assert_refused(tmp_path, f"teacher {teacher}: .*(not loaded|cannot be read)", teacher, tmp_path / "student")
     assert not proof.exists()

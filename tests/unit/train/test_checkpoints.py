@@ -17,6 +17,7 @@ from distilbart_mnli.train import state as train_state
 from distilbart_mnli.train.device import Device
 from distilbart_mnli.train.optimizer import plain_state
 from distilbart_mnli.train.resume import recipe_difference
+from tests.support.files import everything_in, flip_bit
 
 FILES = [
     "config.json",
@@ -60,13 +61,7 @@ def halve(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-def flip_one_bit(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
-
-
-DAMAGES = {"halved": halve, "emptied": lambda path: path.write_bytes(b""), "removed": Path.unlink, "bit": flip_one_bit}
+DAMAGES = {"halved": halve, "emptied": lambda path: path.write_bytes(b""), "removed": Path.unlink, "bit": flip_bit}
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -121,7 +116,7 @@ def test_a_disk_that_refuses_leaves_what_was_there(tmp_path, monkeypatch, failin
     whole = write_checkpoint(tmp_path, 1)
     if replaces:
         write_checkpoint(tmp_path, 2)
-    before = {path: path.read_bytes() for path in sorted(tmp_path.rglob("*")) if path.is_file()}
+    before = everything_in(tmp_path)
 
     def refuse(*arguments, **options):
         raise OSError(28, "No space left on device")
@@ -131,7 +126,7 @@ def test_a_disk_that_refuses_leaves_what_was_there(tmp_path, monkeypatch, failin
         patch.setattr(*target, refuse)
         with pytest.raises(RunError, match=r"checkpoint-2 could not be written .*No space left on device"):
             write_checkpoint(tmp_path, 2)
-    assert {path: path.read_bytes() for path in sorted(tmp_path.rglob("*")) if path.is_file()} == before
+    assert everything_in(tmp_path) == before
     assert checkpoints.read_state(whole)
 
 
