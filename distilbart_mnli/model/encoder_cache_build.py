@@ -66,10 +66,6 @@ class CacheRequest:
     trains: bool = True  # without training, any encoder is constant
     unavailable: str | None = None  # why this device has no cache; None: it has
 
-    @property
-    def wanted(self) -> str:
-        return self.option if self.resumed is None else str(self.resumed).lower()
-
 
 def open_or_build(
     encoder: FrozenEncoder, split: TokenizedSplit, request: CacheRequest, progress: bool = False
@@ -80,7 +76,7 @@ def open_or_build(
         InputError: it is wanted (by the option "true", or by the checkpoint) and cannot be had; on all processes.
         RunError: the disk is full, or failed.
     """
-    wanted = request.wanted
+    wanted = request.option if request.resumed is None else str(request.resumed).lower()
     if wanted == "false" or (request.trains and not encoder.model.encoder_is_constant):
         return None
     if request.unavailable:
@@ -103,8 +99,8 @@ def open_or_build(
         logger.info("encoder cache: none for %s: %s", split.name, reasons[0])
         return None
     ranks = ranks_sharing(folder.parent)
-    free, started = shutil.disk_usage(folder.parent).free, time.monotonic()
-    what = f"{split.name} needs {size / 1e9:.2f} GB ({free / 1e9:.1f} GB are free)"
+    free, started = shutil.disk_usage(folder.parent).free / 1e9, time.monotonic()
+    what = f"{split.name} needs {size / 1e9:.2f} GB ({free:.1f} GB are free)"
     logger.info("encoder cache: %s; building %s", what, folder)
     cache = build_cache(encoder, split, folder, ranks.index(PartialState().process_index), len(ranks), progress)
     logger.info("encoder cache: %s written in %.1f s", split.name, time.monotonic() - started)

@@ -17,17 +17,8 @@ from safetensors import SafetensorError
 from distilbart_mnli.errors import CommandError, HubError, InputError
 
 # What a damaged or a foreign file makes transformers, torch and safetensors raise.
-READ_ERRORS = (
-    OSError,
-    ValueError,
-    RuntimeError,
-    TypeError,
-    KeyError,
-    AttributeError,
-    pickle.UnpicklingError,
-    SafetensorError,
-    errors.StrictDataclassError,
-)
+PYTHON_ERRORS = (OSError, ValueError, RuntimeError, TypeError, KeyError, AttributeError)
+READ_ERRORS = (*PYTHON_ERRORS, pickle.UnpicklingError, SafetensorError, errors.StrictDataclassError)
 
 
 @dataclass(frozen=True)

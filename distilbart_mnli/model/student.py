@@ -17,13 +17,7 @@ from pathlib import Path
 import torch
 from huggingface_hub import ModelCardData
 from safetensors import SafetensorError
-from transformers import (
-    AutoModelForSequenceClassification,
-    AutoTokenizer,
-    BartConfig,
-    BartForSequenceClassification,
-    PreTrainedTokenizerBase,
-)
+from transformers import AutoTokenizer, BartConfig, BartForSequenceClassification, PreTrainedTokenizerBase
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_INDEX_NAME, WEIGHTS_NAME
 
 from distilbart_mnli.errors import InputError, RunError
@@ -247,7 +241,7 @@ def verify_saved(folder: Path, expected: BartForSequenceClassification) -> None:
         RunError: another label map, embeddings that no longer share storage, a tensor that differs from `expected`,
             or logits that are not finite.
     """
-    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype="auto", local_files_only=True).eval()
+    model = BartForSequenceClassification.from_pretrained(folder, dtype="auto", local_files_only=True).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
 
     def require(condition: bool, message: str) -> None:

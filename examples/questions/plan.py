@@ -95,11 +95,6 @@ class Question:
     rows: list[tuple[str, Setting]]  # (variant, setting)
 
 
-def first_differ(plan: Plan, layers: int) -> bool:
-    """Whether the first `layers` decoder layers are other ones than create_student.py copies."""
-    return select_layers(plan.teacher_decoder_layers, layers, "decoder") != list(range(layers))
-
-
 def questions(plan: Plan) -> list[Question]:
     """All questions with their rows; those that share a setting share its runs."""
 
@@ -114,7 +109,7 @@ def questions(plan: Plan) -> list[Question]:
         tuned = student(layers, rows=many)
         before_after += [("copied, not fine-tuned", student(layers)), ("copied, fine-tuned", tuned)]
         fresh += [("copied layers", tuned), ("freshly initialised layers", student(layers, FRESH, many))]
-        if first_differ(plan, layers):
+        if select_layers(plan.teacher_decoder_layers, layers, "decoder") != list(range(layers)):
             first += [
                 ("alternating layers, not fine-tuned", student(layers)),
                 ("first layers, not fine-tuned", student(layers, FIRST)),
