@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 
 from distilbart_mnli.compare.speed import MEMORY_ROWS
 from distilbart_mnli.files import atomic_file
-from distilbart_mnli.publish.card_format import number, percent, table
+from distilbart_mnli.publish.card_format import number, percent
 from distilbart_mnli.publish.curves import BLUE, INK, ORANGE, style_axes
 
 NOT_MEASURED = "-"
@@ -165,10 +165,10 @@ def _flat(values: dict[str, Any], before: str = "") -> dict[str, Any]:
 
 
 def _markdown(sheet: Sheet, picture: bool) -> str:
-    parts = ["# Trade-offs", "", table(*quality_table(sheet), right=True), ""]
+    parts = ["# Trade-offs", "", _markdown_table(*quality_table(sheet)), ""]
     for device in sheet.by_device:
         parts += [f"Speed on {sheet.device_title(device)}, stock transformers, median (lowest .. highest):", ""]
-        parts += [table(*speed_table(sheet, device), right=True), ""]
+        parts += [_markdown_table(*speed_table(sheet, device)), ""]
     if picture:
         parts += ["![accuracy against throughput](tradeoffs.png)", ""]
     for name, value in sheet.conditions.items():
@@ -177,6 +177,12 @@ def _markdown(sheet: Sheet, picture: bool) -> str:
             parts.append(f"- {name.replace('_', ' ')}: {f'`{shown}`' if name == 'command' else shown}")
     parts += [f"- left out: {name}: {why}" for name, why in sheet.left_out.items()]
     return "\n".join(parts) + "\n"
+
+
+def _markdown_table(head: list[str], body: list[list[str]]) -> str:
+    """Every column but the first is aligned to the right."""
+    ruler = ["---"] + ["---:"] * (len(head) - 1)
+    return "\n".join(f"| {' | '.join(line)} |" for line in [head, ruler, *body])
 
 
 # ---------------------------------------------------------------------------------------------------------------------
