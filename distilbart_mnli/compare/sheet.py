@@ -187,7 +187,7 @@ def _markdown_table(head: list[str], body: list[list[str]]) -> str:
 
 
 def draw(path: Path, sheet: Sheet) -> Path | None:
-    """Accuracy against throughput, one labelled point a model, one panel a device; None where no speed was measured."""
+    """Accuracy against throughput, one point a model, one panel a device; None where no speed was measured."""
     if not (panels := sheet.by_device):
         return None
     with drawn(path, len(panels), (6.4, 4.2)) as all_axes:
