@@ -120,9 +120,7 @@ def card_metadata(facts: Facts) -> dict[str, Any]:
         "metrics": list(dict.fromkeys(METRIC_NAMES[metric][1] for metric in facts.metrics)) or None,
         "widget": widget(facts) if facts.has_model else None,
         "model_name": facts.title,
-        "eval_results": [
-            eval_result(facts, evaluation, metric) for evaluation in facts.evaluations for metric in evaluation.scores
-        ]
+        "eval_results": [eval_result(facts, each, metric) for each in facts.evaluations for metric in each.scores]
         or None,
     }
 
@@ -142,17 +140,13 @@ def license_name(facts: Facts) -> str | None:
 def widget(facts: Facts) -> list[dict[str, Any]] | None:
     """Examples for the box on the model's page, in the form that the box of this pipeline takes."""
     if facts.is_nli:
-        labels = ", ".join(EXAMPLE_LABELS)
+        keys = ("example_title", "text", "candidate_labels", "multi_class")
         complaint = "My parcel arrived two weeks late and the screen of the phone in it is broken."
-        return [
-            {"example_title": "One label", "text": EXAMPLE_TEXT, "candidate_labels": labels, "multi_class": False},
-            {
-                "example_title": "Several labels",
-                "text": complaint,
-                "candidate_labels": "late delivery, damaged goods, praise, billing",
-                "multi_class": True,
-            },
-        ]
+        examples = (
+            ("One label", EXAMPLE_TEXT, ", ".join(EXAMPLE_LABELS), False),
+            ("Several labels", complaint, "late delivery, damaged goods, praise, billing", True),
+        )
+        return [dict(zip(keys, example, strict=True)) for example in examples]
     # The box for text-classification takes single texts; a pair cannot be typed into it.
     single = facts.task is not None and not facts.task.sentence2
     return [{"example_title": "Example", "text": EXAMPLE_TEXT}] if single else None
@@ -166,9 +160,9 @@ def eval_result(facts: Facts, evaluation: Evaluation, metric: str) -> EvalResult
     if source is None:
         name = "Validation data of the user's own"
     elif not facts.is_glue_data:
-        name = f"Other data in the format of {evaluation.set_name}"
+        name = f"Other data in the format of {evaluation.name}"
     else:
-        name = f"GLUE {evaluation.set_name}"
+        name = f"GLUE {evaluation.name}"
         if evaluation.is_part:
             name += f" ({examples:,} of {source.rows:,} examples)"
     return EvalResult(

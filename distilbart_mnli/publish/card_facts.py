@@ -52,25 +52,15 @@ class Values(dict[str, Any]):
 class Evaluation:
     """The final scores on one evaluation set."""
 
+    name: str
+    """ "MNLI, mismatched"; "CoLA"."""
+    kind: str
+    """ "matched" or "mismatched" for MNLI's sets, else empty."""
     source: Source | None
     """The set in the table of tasks; None: the user's own data."""
     examples: int | None
     scores: dict[str, float]
     """Key of METRIC_NAMES -> a finite value."""
-
-    @property
-    def kind(self) -> str:
-        """ "matched" or "mismatched" for MNLI's sets, else empty."""
-        split = self.source.hub[1] if self.source and self.source.hub else ""
-        return split.removeprefix("validation").strip("_")
-
-    @property
-    def set_name(self) -> str:
-        """ "MNLI, mismatched"; "CoLA"."""
-        if self.source is None:
-            return "validation"
-        name = next(task.folder for task in TASKS.values() if self.source in task.evaluation)
-        return f"{name}, {self.kind}" if self.kind else name
 
     @property
     def is_part(self) -> bool:
@@ -213,7 +203,9 @@ class Facts:
             suffix = self._suffix(source)
             values = {metric: self.results[f"eval_{metric}{suffix}"] for metric in METRIC_NAMES}
             scores = {metric: value for metric, value in values.items() if is_number(value)}
-            found.append(Evaluation(source, self.results[f"eval_samples{suffix}"], scores))
+            kind = source.hub[1].removeprefix("validation").strip("_") if source and source.hub else ""
+            name = f"{self.task.folder}{', ' * bool(kind)}{kind}" if self.task else "validation"
+            found.append(Evaluation(name, kind, source, self.results[f"eval_samples{suffix}"], scores))
         return [evaluation for evaluation in found if evaluation.scores]
 
     @property
