@@ -44,11 +44,7 @@ def library_versions() -> dict[str, str]:
 
 def save_model(run: Run, folder: Path, dtype: torch.dtype) -> None:
     """A stock model with its tokenizer, in `dtype`."""
-    trained = to_stock(run.model)
-    with torch.device("meta"):
-        stock = type(trained)(trained.config)
-    tensors = {name: tensor.to(device="cpu", dtype=dtype) for name, tensor in trained.state_dict().items()}
-    stock.load_state_dict(tensors, assign=True)
+    stock = to_stock(run.model).to(device="cpu", dtype=dtype)
     stock.tie_weights()
     before, stock.config.dtype = stock.config.dtype, dtype
     stock.save_pretrained(folder)
