@@ -15,15 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from distilbart_mnli.compare.speed import MEMORY_ROWS
 from distilbart_mnli.files import atomic_file
-from distilbart_mnli.publish.card_format import number, percent, table
-from distilbart_mnli.publish.curves import BLUE, INK, ORANGE, style_axes
+from distilbart_mnli.publish.card_format import number, percent
+from distilbart_mnli.publish.curves import BLUE, INK, ORANGE, drawn
 
 NOT_MEASURED = "-"
 Row = dict[str, Any]
@@ -165,10 +162,10 @@ def _flat(values: dict[str, Any], before: str = "") -> dict[str, Any]:
 
 
 def _markdown(sheet: Sheet, picture: bool) -> str:
-    parts = ["# Trade-offs", "", table(*quality_table(sheet), right=True), ""]
+    parts = ["# Trade-offs", "", _markdown_table(*quality_table(sheet)), ""]
     for device in sheet.by_device:
         parts += [f"Speed on {sheet.device_title(device)}, stock transformers, median (lowest .. highest):", ""]
-        parts += [table(*speed_table(sheet, device), right=True), ""]
+        parts += [_markdown_table(*speed_table(sheet, device)), ""]
     if picture:
         parts += ["![accuracy against throughput](tradeoffs.png)", ""]
     for name, value in sheet.conditions.items():
@@ -179,25 +176,23 @@ def _markdown(sheet: Sheet, picture: bool) -> str:
     return "\n".join(parts) + "\n"
 
 
+def _markdown_table(head: list[str], body: list[list[str]]) -> str:
+    """Every column but the first is aligned to the right."""
+    ruler = ["---"] + ["---:"] * (len(head) - 1)
+    return "\n".join(f"| {' | '.join(line)} |" for line in [head, ruler, *body])
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # The picture
 
 
 def draw(path: Path, sheet: Sheet) -> Path | None:
-    """Accuracy against throughput, one labelled point a model, one panel a device; None where no speed was measured.
-
-    Colours and background are those of publish/curves.py: legible on light and on dark pages.
-    """
+    """Accuracy against throughput, one point a model, one panel a device; None where no speed was measured."""
     if not (panels := sheet.by_device):
         return None
-    with matplotlib.rc_context(matplotlib.rcParamsDefault):
-        figure = Figure(figsize=(6.4 * len(panels), 4.2), dpi=160, layout="constrained")
-        figure.patch.set_alpha(0.0)
-        for position, (device, measured) in enumerate(panels.items(), start=1):
-            axes = figure.add_subplot(1, len(panels), position)
+    with drawn(path, len(panels), (6.4, 4.2)) as all_axes:
+        for axes, (device, measured) in zip(all_axes, panels.items(), strict=True):
             _draw_panel(axes, measured, sheet.conditions.get("teacher"), sheet.device_title(device))
-        with atomic_file(path) as temporary:
-            FigureCanvasAgg(figure).print_png(temporary, metadata={"Software": None})
     return path
 
 
@@ -216,7 +211,6 @@ def _draw_panel(axes: Axes, measured: list[tuple[Row, Row]], teacher: str | None
     axes.set_title(f"MNLI matched against speed, {title}", color=INK, fontsize=11)
     axes.set_xlabel("pairs a second", color=INK)
     axes.set_ylabel("accuracy, %", color=INK)
-    style_axes(axes)
 
 
 def label_offsets(axes: Axes, x: Sequence[float], y: Sequence[float]) -> list[float]:

@@ -9,7 +9,7 @@ person added to `tags` goes. A README.md that cannot be read (not UTF-8, metadat
 README.old.md.
 
 model_card.md is the text, a template to edit; card_facts.py reads the run's files, card_format.py writes numbers and
-tables, curves.py draws the picture; here are the metadata and the joining of new and old. What the Hub asks of the
+names, curves.py draws the picture; here are the metadata and the joining of new and old. What the Hub asks of the
 metadata: https://huggingface.co/docs/hub/model-cards.
 """
 
@@ -26,7 +26,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from distilbart_mnli.files import atomic_file
 from distilbart_mnli.publish import card_format
-from distilbart_mnli.publish.card_facts import METRIC_NAMES, Facts, Score, Values, is_number, read_facts
+from distilbart_mnli.publish.card_facts import METRIC_NAMES, Evaluation, Facts, Values, is_number, read_facts
 from distilbart_mnli.publish.curves import plot_training_curves
 
 logger = logging.getLogger(__name__)
@@ -64,14 +64,13 @@ def write_model_card(output_dir: Path, hub_model_id: str | None = None, license:
         InputError: output_dir is no folder, or one of its result files is not JSON.
         RunError: the disk is full.
     """
-    folder = Path(output_dir)
-    facts = read_facts(folder, hub_model_id)
-    picture = plot_training_curves(folder) if facts.trained else None
-    old, old_body = _read_old_card(folder / FILE_NAME)
+    facts = read_facts(output_dir, hub_model_id)
+    picture = plot_training_curves(output_dir) if facts.trained else None
+    path = output_dir / FILE_NAME
+    old, old_body = _read_old_card(path)
     if facts.license is None:
         named = {key: old.get(key) for key in ("license", "license_name", "license_link")}
-        run = {**facts.run, **({"license": license} if license else named)}
-        facts = dataclasses.replace(facts, state=Values({**facts.state, "run": run}))
+        facts = dataclasses.replace(facts, run=Values(facts.run | ({"license": license} if license else named)))
     if facts.license is None and facts.has_model:
         logger.warning("model card: the license is left out, because no card of the teacher names one; --license does")
     ours = card_metadata(facts)
@@ -79,7 +78,7 @@ def write_model_card(output_dir: Path, hub_model_id: str | None = None, license:
     body = join(old_body, render(facts, picture.name if picture else None))
     # Through ModelCard, so that what is written is what the Hub's own client reads.
     card = ModelCard(f"---\n{ModelCardData(**ours, **kept).to_yaml()}\n---\n\n{body}\n")
-    with atomic_file(folder / FILE_NAME, "the other files of the run are whole") as temporary:
+    with atomic_file(path, "the other files of the run are whole") as temporary:
         card.save(temporary)
 
 
@@ -89,15 +88,14 @@ def add_license(output_dir: Path, license: str, hub_model_id: str | None = None)
     Raises:
         As `write_model_card`.
     """
-    named = _read_old_card(Path(output_dir) / FILE_NAME)[0].get("license")
+    path = output_dir / FILE_NAME
+    named = _read_old_card(path)[0].get("license")
     if not named:
         write_model_card(output_dir, hub_model_id, license)
     elif named != hub_license(license):
         logger.warning(
-            "model card: %s names the license %s already, so --license %s changes nothing; edit it if it is wrong",
-            Path(output_dir) / FILE_NAME,
-            named,
-            license,
+            f"model card: {path} names the license {named} already, so --license {license} changes nothing; edit it "
+            "if it is wrong"
         )
 
 
@@ -119,10 +117,11 @@ def card_metadata(facts: Facts) -> dict[str, Any]:
         "tags": ["distilbart", "distilbart-mnli"] if facts.is_nli else ["distilbart"],
         "datasets": [facts.dataset] if facts.dataset else None,
         "base_model": facts.base_model,
-        "metrics": list(dict.fromkeys(METRIC_NAMES[score.metric][1] for score in facts.scores)) or None,
+        "metrics": list(dict.fromkeys(METRIC_NAMES[metric][1] for metric in facts.metrics)) or None,
         "widget": widget(facts) if facts.has_model else None,
         "model_name": facts.title,
-        "eval_results": [eval_result(facts, score) for score in facts.scores] or None,
+        "eval_results": [eval_result(facts, each, metric) for each in facts.evaluations for metric in each.scores]
+        or None,
     }
 
 
@@ -141,31 +140,31 @@ def license_name(facts: Facts) -> str | None:
 def widget(facts: Facts) -> list[dict[str, Any]] | None:
     """Examples for the box on the model's page, in the form that the box of this pipeline takes."""
     if facts.is_nli:
-        labels = ", ".join(EXAMPLE_LABELS)
+        keys = ("example_title", "text", "candidate_labels", "multi_class")
         complaint = "My parcel arrived two weeks late and the screen of the phone in it is broken."
-        return [
-            {"example_title": "One label", "text": EXAMPLE_TEXT, "candidate_labels": labels, "multi_class": False},
-            {
-                "example_title": "Several labels",
-                "text": complaint,
-                "candidate_labels": "late delivery, damaged goods, praise, billing",
-                "multi_class": True,
-            },
-        ]
+        examples = (
+            ("One label", EXAMPLE_TEXT, ", ".join(EXAMPLE_LABELS), False),
+            ("Several labels", complaint, "late delivery, damaged goods, praise, billing", True),
+        )
+        return [dict(zip(keys, example, strict=True)) for example in examples]
     # The box for text-classification takes single texts; a pair cannot be typed into it.
     single = facts.task is not None and not facts.task.sentence2
     return [{"example_title": "Example", "text": EXAMPLE_TEXT}] if single else None
 
 
-def eval_result(facts: Facts, score: Score) -> EvalResult:
+def eval_result(facts: Facts, evaluation: Evaluation, metric: str) -> EvalResult:
     """One entry of model-index: the value as all_results.json has it, under the data set, configuration and split."""
-    label, metric_type, _ = METRIC_NAMES[score.metric]
-    config, split = (score.source.hub if score.source else None) or (None, "validation")
-    name = f"GLUE {score.set_name}" if facts.is_glue_data else f"Other data in the format of {score.set_name}"
-    if facts.is_glue_data and score.is_part and score.source and score.examples:
-        name += f" ({card_format.number(score.examples)} of {card_format.number(score.source.rows)} examples)"
-    if facts.task is None:
+    label, metric_type, _ = METRIC_NAMES[metric]
+    source, examples, kind = evaluation.source, evaluation.examples, evaluation.kind
+    config, split = (source.hub if source else None) or (None, "validation")
+    if source is None:
         name = "Validation data of the user's own"
+    elif not facts.is_glue_data:
+        name = f"Other data in the format of {evaluation.name}"
+    else:
+        name = f"GLUE {evaluation.name}"
+        if evaluation.is_part:
+            name += f" ({examples:,} of {source.rows:,} examples)"
     return EvalResult(
         # "zero-shot-classification" is what the model is for; what was measured is the classification of pairs.
         task_type="text-classification",
@@ -175,8 +174,8 @@ def eval_result(facts: Facts, score: Score) -> EvalResult:
         dataset_config=config,
         dataset_split=split,
         metric_type=metric_type,
-        metric_name=f"{label} ({score.kind})" if score.kind else label,
-        metric_value=score.value,
+        metric_name=f"{label} ({kind})" if kind else label,
+        metric_value=evaluation.scores[metric],
     )
 
 
@@ -202,14 +201,13 @@ def render(facts: Facts, picture: str | None) -> str:
     environment = jinja2.Environment(  # Markdown, so nothing is escaped but by cell()
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
     )
-    helpers = ("cell", "command_lines", "layer_list", "link", "number", "option", "plural")
+    helpers = ("cell", "command_lines", "figure", "layer_list", "link", "number", "option", "percent")
     text = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         facts=facts,
         picture=picture,
         example_text=EXAMPLE_TEXT,
         example_labels=EXAMPLE_LABELS,
-        results_table=card_format.results_table(facts),
-        tradeoff_tables=card_format.tradeoff_tables(facts.tradeoffs),
+        metric_names=METRIC_NAMES,
         is_number=is_number,
         json=json.dumps,
         **{name: getattr(card_format, name) for name in helpers},

@@ -24,7 +24,6 @@ from distilbart_mnli.public_text import last_part
 METRIC_NAMES = {
     "accuracy": ("Accuracy", "accuracy", True),
     "f1": ("F1", "f1", True),
-    "macro_f1": ("Macro F1", "f1", True),
     "matthews_correlation": ("Matthews correlation", "matthews_correlation", False),
     "pearson": ("Pearson correlation", "pearsonr", False),
     "spearmanr": ("Spearman correlation", "spearmanr", False),
@@ -50,29 +49,18 @@ class Values(dict[str, Any]):
 
 
 @dataclass(frozen=True)
-class Score:
-    """One metric on one evaluation set."""
+class Evaluation:
+    """The final scores on one evaluation set."""
 
-    metric: str
-    """Key of METRIC_NAMES."""
-    value: float
-    examples: int | None
+    name: str
+    """ "MNLI, mismatched"; "CoLA"."""
+    kind: str
+    """ "matched" or "mismatched" for MNLI's sets, else empty."""
     source: Source | None
     """The set in the table of tasks; None: the user's own data."""
-
-    @property
-    def kind(self) -> str:
-        """ "matched" or "mismatched" for MNLI's sets, else empty."""
-        split = self.source.hub[1] if self.source and self.source.hub else ""
-        return split.removeprefix("validation").strip("_")
-
-    @property
-    def set_name(self) -> str:
-        """ "MNLI, mismatched"; "CoLA"."""
-        if self.source is None:
-            return "validation"
-        name = next(task.folder for task in TASKS.values() if self.source in task.evaluation)
-        return f"{name}, {self.kind}" if self.kind else name
+    examples: int | None
+    scores: dict[str, float]
+    """Key of METRIC_NAMES -> a finite value."""
 
     @property
     def is_part(self) -> bool:
@@ -90,12 +78,10 @@ class Facts:
     arguments: Values
     results: Values
     state: Values
-    tradeoffs: Any
+    run: Values
+    """The `run` of trainer_state.json."""
+    tradeoffs: Values
     has_model: bool
-
-    @cached_property
-    def run(self) -> Values:
-        return Values(self.state["run"] or {})
 
     @property
     def title(self) -> str:
@@ -144,12 +130,6 @@ class Facts:
         name = self.teacher or self.start
         return name if name and is_hub_id(name) and name != self.name else None
 
-    @property
-    def layers(self) -> list[tuple[str, int, list[int]]]:
-        """(stack, number of its layers, which of the teacher's they are), where both are known."""
-        stacks = [(s, self.config[f"{s}_layers"], self.config[f"{s}_layer_ids"]) for s in ("encoder", "decoder")]
-        return [(stack.capitalize(), count, ids) for stack, count, ids in stacks if count and ids]
-
     # -- training -----------------------------------------------------------------------------------------------------
 
     @property
@@ -164,12 +144,6 @@ class Facts:
     @property
     def train_examples(self) -> int | None:
         return self.run["train_examples"] or self.results["train_samples"]
-
-    @property
-    def is_part_of_train(self) -> bool:
-        """Trained on fewer examples than GLUE's set has."""
-        whole = self.task.train.rows if self.task and self.task.train and self.is_glue_data else 0
-        return is_number(self.train_examples) and self.train_examples < whole
 
     @property
     def log_links(self) -> list[tuple[str, str]]:
@@ -198,15 +172,6 @@ class Facts:
         plain = {re.sub(r"[^a-z0-9]", "", name): task for name, task in TASKS.items()}
         return plain.get(re.sub(r"[^a-z0-9]", "", str(given).lower()))
 
-    @property
-    def task_name(self) -> str:
-        return self.task.folder if self.task else "the user's own data"
-
-    @property
-    def data_folder(self) -> str:
-        """Base name of data_dir."""
-        return str(self.arguments["data_dir"] or "").rstrip("/").split("/")[-1]
-
     @cached_property
     def is_glue_data(self) -> bool:
         """Whether this was GLUE's own data, so that a score may be filed under GLUE.
@@ -231,15 +196,22 @@ class Facts:
         return set_suffix(source.name, self.task.evaluation[0].name) if source and self.task else ""
 
     @cached_property
-    def scores(self) -> list[Score]:
-        """Final scores, set by set; only finite numbers."""
-        sources: list[Source | None] = list(self.task.evaluation) if self.task else [None]
-        found = [
-            (metric, self.results[f"eval_{metric}{suffix}"], self.results[f"eval_samples{suffix}"], source)
-            for source, suffix in ((source, self._suffix(source)) for source in sources)
-            for metric in METRIC_NAMES
-        ]
-        return [Score(metric, value, *rest) for metric, value, *rest in found if is_number(value)]
+    def evaluations(self) -> list[Evaluation]:
+        """Those that gave a score, in the order of the task's sets."""
+        found = []
+        for source in self.task.evaluation if self.task else [None]:
+            suffix = self._suffix(source)
+            values = {metric: self.results[f"eval_{metric}{suffix}"] for metric in METRIC_NAMES}
+            scores = {metric: value for metric, value in values.items() if is_number(value)}
+            kind = source.hub[1].removeprefix("validation").strip("_") if source and source.hub else ""
+            name = f"{self.task.folder}{', ' * bool(kind)}{kind}" if self.task else "validation"
+            found.append(Evaluation(name, kind, source, self.results[f"eval_samples{suffix}"], scores))
+        return [evaluation for evaluation in found if evaluation.scores]
+
+    @property
+    def metrics(self) -> list[str]:
+        """Keys of METRIC_NAMES that were measured on any set."""
+        return list(dict.fromkeys(metric for evaluation in self.evaluations for metric in evaluation.scores))
 
     @property
     def dataset(self) -> str | None:
@@ -269,52 +241,50 @@ class Facts:
 
     @property
     def _on_mnli(self) -> bool:
-        return self.is_glue_data and any(score.kind for score in self.scores)
+        return self.is_glue_data and any(evaluation.kind for evaluation in self.evaluations)
 
 
-def read_facts(output_dir: Path, hub_model_id: str | None = None) -> Facts:
+def read_facts(folder: Path, hub_model_id: str | None = None) -> Facts:
     """Read what is there of config.json, training_args.json, all_results.json, trainer_state.json, tradeoffs.json.
 
     Raises:
         InputError: no such folder, or one of these files is not JSON.
     """
-    folder = Path(output_dir)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; a model card is written from the files of a finished run")
-    arguments = Values(read_json(folder / "training_args.json"))
+    arguments, state = read_json(folder / "training_args.json"), read_json(folder / "trainer_state.json")
     return Facts(
         name=hub_model_id or arguments["hub_model_id"] or folder.resolve().name,
-        config=Values(read_json(folder / "config.json")),
+        config=read_json(folder / "config.json"),
         arguments=arguments,
-        results=Values(read_json(folder / "all_results.json") or _read_results(folder)),
-        state=Values(read_json(folder / "trainer_state.json")),
+        results=read_json(folder / "all_results.json") or _read_results(folder),
+        state=state,
+        run=Values(state["run"] or {}),
         tradeoffs=read_json(folder / "tradeoffs.json"),
         has_model=(folder / "config.json").is_file(),
     )
 
 
-def read_json(path: Path) -> Any:
-    """Raises InputError if `path` is not JSON; {} if it is not there."""
+def read_json(path: Path) -> Values:
+    """The object in `path`, empty if there is no such file. Raises InputError if it is not JSON, or no object."""
     if not path.is_file():
-        return {}
+        return Values()
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON ({error}); it is one of the files that a run writes") from error
+        return Values(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{path}: no JSON object ({error}); it is one of the files that a run writes") from error
 
 
-def _read_results(folder: Path) -> dict[str, float]:
+def _read_results(folder: Path) -> Values:
     """eval_results_<set>.txt, all that the scripts of 2020 wrote: "key = value" lines."""
     prefix = "eval_results_"
     sets = sorted((path.stem.removeprefix(prefix) for path in folder.glob(f"{prefix}*.txt")), key=len)
-    results = {}
+    results = Values()
     for name in sets:
         suffix = set_suffix(name, sets[0])
-        for line in (folder / f"{prefix}{name}.txt").read_text(encoding="utf-8").splitlines():
-            key, equals, text = (part.strip() for part in line.partition("="))
-            if equals and re.fullmatch(r"-?\d+(\.\d+)?(e[+-]?\d+)?", text):
-                value = float(text) if re.search(r"[.e]", text) else int(text)
-                results[key.removesuffix(suffix) + suffix] = value
+        text = (folder / f"{prefix}{name}.txt").read_text(encoding="utf-8")
+        for key, value in re.findall(r"^(\w+) *= *(-?\d+(?:\.\d+)?(?:e[+-]?\d+)?) *$", text, re.MULTILINE):
+            results[key.removesuffix(suffix) + suffix] = json.loads(value)
     return results
 
 

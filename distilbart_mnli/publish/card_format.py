@@ -1,12 +1,12 @@
-"""How the model card writes numbers, names, commands and tables in Markdown."""
+"""How the model card writes numbers, names and commands in Markdown."""
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
 from distilbart_mnli.public_text import public_command, without_paths
-from distilbart_mnli.publish.card_facts import METRIC_NAMES, Facts, Score, is_hub_id, is_number
+from distilbart_mnli.publish.card_facts import is_hub_id, is_number
 
 
 def percent(fraction: float) -> str:
@@ -30,10 +30,6 @@ def number(value: float, decimals: int = 4) -> str:
 def option(value: float) -> str:
     """A number that somebody chose, as it was written: 500, 3e-05, 0.98."""
     return f"{value:.12g}"
-
-
-def plural(count: float, word: str) -> str:
-    return f"{number(count)} {word}" + ("" if count == 1 else "s")
 
 
 def cell(value: Any) -> str:
@@ -66,81 +62,12 @@ def command_lines(command: str) -> str:
     return command.replace("```", "")
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], right: bool = False) -> str:
-    """A Markdown table; with `right` every column but the first is aligned to the right."""
-    ruler = ["---"] + ["---:" if right else "---"] * (len(head) - 1)
-    return "\n".join("| " + " | ".join(row) + " |" for row in [head, ruler, *rows])
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Tables of a run
-
-
-def results_table(facts: Facts) -> str:
-    """This run's scores in bold, and beside them, in italics, those reported in 2020; empty without a score."""
-    if not facts.scores:
-        return ""
-    metrics = list(dict.fromkeys(score.metric for score in facts.scores))
-    head = ["Evaluation set", "Examples", *(f"{METRIC_NAMES[metric][0]}, **this run**" for metric in metrics)]
-    head += [f"*Reported in 2020: {model}*" for model in facts.reported_2020]
-    rows = []
-    for source in dict.fromkeys(score.source for score in facts.scores):
-        here = {score.metric: score for score in facts.scores if score.source is source}
-        first = next(iter(here.values()))
-        # The table of tasks says how many rows GLUE's own file has.
-        whole = f" of {number(first.source.rows)}" if first.is_part and first.source and facts.is_glue_data else ""
-        row = [first.set_name, number(first.examples) + whole if first.examples else "not counted"]
-        row += [f"**{_score(here[metric])}**" if metric in here else "not measured" for metric in metrics]
-        row += [f"*{figures[first.kind]} %*" for figures in facts.reported_2020.values()]
-        rows.append(row)
-    return table(head, rows, right=True)
-
-
-def _score(score: Score) -> str:
-    return percent(score.value) if METRIC_NAMES[score.metric][2] else number(score.value)
-
-
 _SHARES = ("accuracy", "f1", "agreement")  # words in keys of tradeoffs.json whose fractions are shown in percent
 
 
-def tradeoff_tables(tradeoffs: Any) -> str:
-    """tradeoffs.json as it is: its values as a table of two columns, each list of objects as a table of its own.
-
-    Names and units come from its keys: "latency_ms_p50" is "latency ms p50".
-    """
-    rows, tables = [], []
-    for key, value in _flat(tradeoffs) if isinstance(tradeoffs, dict) else []:
-        if isinstance(value, list) and value and all(isinstance(entry, dict) for entry in value):
-            heads = list(dict.fromkeys(name for entry in value for name in entry if _shown(entry[name], name)))
-            body = [[_shown(entry.get(name), name) or "not measured" for name in heads] for entry in value]
-            if heads:
-                tables += [f"{key}:", table([_words(name) for name in heads], body, right=True)]
-        elif shown := _shown(value, key):
-            rows.append((key, shown))
-    return "\n\n".join([table(("Measured", "Value"), rows), *tables] if rows else tables)
-
-
-def _flat(values: dict[str, Any], before: str = "") -> list[tuple[str, Any]]:
-    flat: list[tuple[str, Any]] = []
-    for key, value in values.items():
-        name = before + _words(key)
-        flat += _flat(value, f"{name}: ") if isinstance(value, dict) else [(name, value)]
-    return flat
-
-
-def _words(key: str) -> str:
-    return cell(key.replace("_", " "))
-
-
-def _shown(value: Any, key: str) -> str:
-    """A value for a table cell; empty if there is nothing to show."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
+def figure(value: Any, key: str) -> str:
+    """A value of tradeoffs.json for a table cell; empty if there is nothing to show."""
     if is_number(value):
         is_share = any(word in key for word in _SHARES) and isinstance(value, float) and 0 <= value <= 1
         return percent(value) if is_share else number(value)
-    if isinstance(value, str):
-        return cell(value)
-    if isinstance(value, list) and all(_shown(entry, key) for entry in value):
-        return ", ".join(_shown(entry, key) for entry in value)
-    return ""
+    return cell(value) if isinstance(value, str) else ""

@@ -1,7 +1,5 @@
 """One commit on the Hub, however often it takes: recognised where it landed, refused where somebody was faster."""
 
-import hashlib
-import json
 import logging
 import re
 from dataclasses import dataclass
@@ -10,9 +8,11 @@ from typing import Any
 
 from huggingface_hub import CommitOperationAdd, HfApi, RepoFile
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub.utils.sha import git_hash
 
 from distilbart_mnli.errors import HubError
 from distilbart_mnli.options.fields import Arguments
+from distilbart_mnli.publish.card_facts import is_number, read_json
 from distilbart_mnli.publish.staging import published_files
 
 logger = logging.getLogger(__name__)
@@ -38,9 +38,7 @@ def repo_info(api: HfApi, repo_id: str) -> Any:
 
 def commit_message(output_dir: Path) -> tuple[str, str]:
     """Title and description: the scores of all_results.json (fractions)."""
-    path = output_dir / "all_results.json"
-    results = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    numbers = {key: value for key, value in results.items() if isinstance(value, int | float) and value == value}
+    numbers = {key: value for key, value in read_json(output_dir / "all_results.json").items() if is_number(value)}
     unscored = re.compile(r"eval_.*(loss|samples|runtime|steps|per_second|epoch)")
     scores = [f"{k[5:]} {v:.4f}" for k, v in numbers.items() if k.startswith("eval_") and not unscored.match(k)]
     title = f"Add {output_dir.resolve().name}" + (f": {', '.join(scores)}" if scores else "")
@@ -51,25 +49,24 @@ class Publication:
     """One publication: `attempt` may be called until it succeeds."""
 
     def __init__(self, api: HfApi, target: PublishTarget, folder: Path, args: Arguments):
-        self.api, self.target, self.args = api, target, args
-        self.repo_id = target.repo_id
+        self.api, self.repo_id, self.seen, self.args = api, target.repo_id, target.parent, args
         self.files = published_files(folder)
         self.title, self.description = commit_message(folder)
-        self.sums: dict[tuple[str, bool], str] = {}
         self.tried = False  # whether a commit may have landed
         self.is_new = False
 
     def attempt(self) -> str:
         """The commit that holds the files: an earlier one that landed, or a new one on top of the head."""
         info = repo_info(self.api, self.repo_id)
-        parent = self.target.parent
+        parent = self.seen
         if info is None:
             if parent is not None and not self.args.hub_force:
                 raise HubError(f"{self.repo_id} is gone since this run last saw it; --hub_force creates it again")
             self.api.create_repo(self.repo_id, private=self.args.hub_private_repo, exist_ok=True)
             info = self.api.model_info(self.repo_id)
             parent = info.sha
-        landed = self._landed(parent)
+        operations = [CommitOperationAdd(path.name, path) for path in self.files]  # new ones: a commit uses them up
+        landed = self._landed(operations, parent)
         if landed is not None:
             self.is_new = self.tried
             if landed != info.sha:
@@ -83,7 +80,6 @@ class Publication:
                 f"{self.repo_id} changed since this run last saw it ({what}); look at it, then add --hub_force to "
                 "publish over it"
             )
-        operations = [CommitOperationAdd(path.name, path) for path in self.files]
         # A .gitignore in the repository would silently drop files of ours; one that ignores nothing goes before it.
         self.api.preupload_lfs_files(
             self.repo_id, operations, free_memory=False, gitignore_content="# nothing is ignored\n"
@@ -104,7 +100,7 @@ class Publication:
         self.is_new = True
         return done.oid
 
-    def _landed(self, parent: str | None) -> str | None:
+    def _landed(self, operations: list[CommitOperationAdd], parent: str | None) -> str | None:
         """The commit, from `parent` on, that brought the tree to hold every one of our files, if one has.
 
         With hub_force only the head counts: what others made of it since is to be replaced.
@@ -112,7 +108,7 @@ class Publication:
         landed = None
         for commit in self.api.list_repo_commits(self.repo_id)[: 1 if self.args.hub_force else 20]:
             tree = {e.path: e for e in self.api.list_repo_tree(self.repo_id, revision=commit.commit_id)}
-            if all(self._equal(path, tree.get(path.name)) for path in self.files):
+            if all(_holds(tree.get(operation.path_in_repo), operation) for operation in operations):
                 landed = commit.commit_id
             elif landed is not None:
                 break
@@ -120,17 +116,15 @@ class Publication:
                 break
         return landed
 
-    def _equal(self, path: Path, entry: Any) -> bool:
-        if not isinstance(entry, RepoFile) or entry.size != path.stat().st_size:
-            return False
-        key = (path.name, entry.lfs is not None)
-        if key not in self.sums:
-            with path.open("rb") as file:
-                # Of a small file the Hub knows git's sum, which is over a head and the content.
-                head = b"" if entry.lfs else b"blob %d\0" % entry.size
-                make = hashlib.sha256 if entry.lfs else hashlib.sha1
-                self.sums[key] = hashlib.file_digest(file, lambda: make(head)).hexdigest()
-        return self.sums[key] == (entry.lfs.sha256 if entry.lfs else entry.blob_id)
+
+def _holds(entry: Any, operation: CommitOperationAdd) -> bool:
+    """Whether a tree's entry is the file that the operation adds. Of a small file the Hub knows git's sum."""
+    if not isinstance(entry, RepoFile) or entry.size != operation.upload_info.size:
+        return False
+    if entry.lfs:
+        return entry.lfs.sha256 == operation.upload_info.sha256.hex()
+    with operation.as_file() as file:
+        return entry.blob_id == git_hash(file.read())
 
 
 def changed(api: HfApi, repo_id: str, before: str, after: str) -> str:

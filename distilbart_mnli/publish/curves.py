@@ -3,31 +3,29 @@
     plot_training_curves(Path("distilbart-mnli-12-1"))      # reads trainer_state.json, writes training_curves.png
 
 The background is transparent, and every opaque colour has a contrast of at least 3:1 (WCAG 2.1, graphical objects)
-against white and against the dark pages of the Hub, so one file serves both. Drawn with Agg on a Figure of its own: no
-display, no pyplot state, the same bytes for the same log.
+against white and against the dark pages of the Hub, so one file serves both. Drawn on a Figure of its own: no display,
+no pyplot state, the same bytes for the same log.
 """
 
+import contextlib
+from collections.abc import Iterator
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from distilbart_mnli.files import atomic_file
-from distilbart_mnli.publish.card_facts import is_number, read_json
+from distilbart_mnli.publish.card_facts import METRIC_NAMES, is_number, read_json
 
 FILE_NAME = "training_curves.png"
 
 # Contrast against #ffffff / #0b0f19: ink 4.3 / 4.5, blue 3.7 / 5.2, orange 3.6 / 5.3, green 3.2 / 6.1.
 INK, BLUE, ORANGE, GREEN = "#7a7a7a", "#3b82f6", "#e8590c", "#0f9f6e"
 
-# What an evaluation logs besides its scores and its loss.
-_NOT_CURVES = ("runtime", "samples", "samples_per_second", "steps_per_second")
-_IN_PERCENT = ("accuracy", "f1")
 Series = dict[str, list[tuple[int, float]]]
 
 
@@ -44,7 +42,7 @@ def read_curves(log_history: list[dict[str, Any]]) -> tuple[Series, Series]:
     for entry in sorted(steps, key=itemgetter("step")):
         for key, value in entry.items():
             name = _name(key)
-            if is_number(value) and (key == "loss" or (key.startswith("eval_") and name not in _NOT_CURVES)):
+            if is_number(value) and (name == "loss" or name in METRIC_NAMES):
                 curves = losses if name == "loss" else scores
                 curves.setdefault(key, []).append((entry["step"], value))
     return losses, scores
@@ -59,22 +57,39 @@ def plot_training_curves(output_dir: Path) -> Path | None:
     Raises:
         InputError: trainer_state.json is not JSON.
     """
-    state = read_json(Path(output_dir) / "trainer_state.json")
-    losses, scores = read_curves(state.get("log_history") or [])
+    losses, scores = read_curves(read_json(output_dir / "trainer_state.json")["log_history"] or [])
     panels = [(title, curves) for title, curves in (("Loss", losses), ("Score", scores)) if curves]
     if not panels:
         return None
-    # The defaults, not the user's matplotlibrc: the card looks the same wherever it is made.
-    with matplotlib.rc_context(matplotlib.rcParamsDefault):
-        figure = Figure(figsize=(4.8 * len(panels), 3.4), dpi=160, layout="constrained")
-        figure.patch.set_alpha(0.0)
-        for number, (title, curves) in enumerate(panels, start=1):
-            _draw(figure.add_subplot(1, len(panels), number), title, curves)
-        path = Path(output_dir) / FILE_NAME
-        with atomic_file(path, "the other files of the run are whole") as temporary:
-            # Without the Software entry the bytes do not depend on matplotlib's version string.
-            FigureCanvasAgg(figure).print_png(temporary, metadata={"Software": None})
+    path = output_dir / FILE_NAME
+    with drawn(path, len(panels), (4.8, 3.4)) as all_axes:
+        for axes, (title, curves) in zip(all_axes, panels, strict=True):
+            _draw(axes, title, curves)
     return path
+
+
+@contextlib.contextmanager
+def drawn(path: Path, panels: int, inches: tuple[float, float]) -> Iterator[list[Axes]]:
+    """A row of axes to draw in, each `inches` wide and high; at the end they are styled and written to `path`.
+
+    Ticks, grid and the left and bottom spines are in INK, on no background.
+    """
+    # The defaults, not the user's matplotlibrc: the picture looks the same wherever it is made.
+    with matplotlib.rc_context(matplotlib.rcParamsDefault):
+        figure = Figure(figsize=(inches[0] * panels, inches[1]), dpi=160, layout="constrained")
+        figure.patch.set_alpha(0.0)
+        all_axes = list(figure.subplots(1, panels, squeeze=False)[0])
+        yield all_axes
+        for axes in all_axes:
+            axes.tick_params(colors=INK, labelsize=9)
+            axes.patch.set_alpha(0.0)
+            axes.grid(color=INK, alpha=0.25, linewidth=0.6)
+            for side, spine in axes.spines.items():
+                spine.set_color(INK)
+                spine.set_visible(side in ("left", "bottom"))
+        with atomic_file(path) as temporary:
+            # Without the Software entry the bytes do not depend on matplotlib's version string.
+            figure.savefig(temporary, format="png", metadata={"Software": None})
 
 
 def _draw(axes: Axes, title: str, curves: Series) -> None:
@@ -100,24 +115,13 @@ def _draw(axes: Axes, title: str, curves: Series) -> None:
     axes.set_xlim(left=0)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
-    if all(name in _IN_PERCENT for name in names):
+    if all(name in METRIC_NAMES and METRIC_NAMES[name][2] for name in names):
         axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.4g} %"))
-    style_axes(axes)
     # Below the axes, where no curve can run through it.
     columns = 3 if len(names) == 1 else 2
     axes.legend(
         loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=columns, frameon=False, labelcolor=INK, fontsize=9
     )
-
-
-def style_axes(axes: Axes) -> None:
-    """Ticks, grid and the left and bottom spines in INK, on no background."""
-    axes.tick_params(colors=INK, labelsize=9)
-    axes.patch.set_alpha(0.0)
-    axes.grid(color=INK, alpha=0.25, linewidth=0.6)
-    for side, spine in axes.spines.items():
-        spine.set_color(INK)
-        spine.set_visible(side in ("left", "bottom"))
 
 
 def _name(key: str) -> str:

@@ -18,21 +18,22 @@ upload, commit.
 """
 
 import contextlib
+import functools
 import json
 import logging
 import os
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import yaml
-from huggingface_hub import HfApi, get_session
+from huggingface_hub import HfApi, ModelCardData, get_session
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, validate_repo_id
 
 from distilbart_mnli.errors import HubError, RunError
 from distilbart_mnli.options.fields import PRECISION_DTYPES, Arguments
+from distilbart_mnli.publish.card_facts import read_json
 from distilbart_mnli.publish.client import TOKEN_SETTINGS, client_timeout, connect, until
 from distilbart_mnli.publish.commit import Publication, PublishTarget, changed, repo_info
 from distilbart_mnli.publish.smoke_test import Predictions, smoke_test
@@ -43,9 +44,7 @@ logger = logging.getLogger(__name__)
 RETRY_SECONDS = 120.0  # after hours of training two minutes of patience are cheap
 PREFLIGHT_SECONDS = 6.0  # before it, an answer is wanted soon: three attempts, 1 and 2 s apart
 READ_TIMEOUT, PREFLIGHT_READ_TIMEOUT = 120.0, 10.0  # seconds without one byte; the client itself would wait for ever
-STATE_FILE = "hub_state.json"
-
-Result = TypeVar("Result")
+STATE_FILE = "hub_state.json"  # repository -> its commit that the folder saw last; there may be several repositories
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -69,12 +68,9 @@ def preflight(args: Arguments) -> PublishTarget:
         check_publishable(output_dir)
     with client_timeout(PREFLIGHT_READ_TIMEOUT):
         api = connect(args)
-
-        def ask(call: Callable[[], Result]) -> Result:
-            return until(call, PREFLIGHT_SECONDS, api)
-
+        ask = functools.partial(until, seconds=PREFLIGHT_SECONDS, api=api)
         who = ask(api.whoami)
-        repo_id = _repo_id(args, who["name"])
+        repo_id = _repo_id(args.hub_model_id or output_dir.resolve().name, who["name"])
         info = ask(lambda: repo_info(api, repo_id))
         access = (who.get("auth") or {}).get("accessToken") or {}
         if access.get("role") == "read":
@@ -83,9 +79,15 @@ def preflight(args: Arguments) -> PublishTarget:
             _check_namespace(repo_id, who)
         if info is not None and args.hub_private_repo and not info.private:
             raise HubError(f"{repo_id} exists and is public; hub_private_repo cannot change that: choose another name")
-        ask(lambda: _check_card(api, _card(args, output_dir if publish_only else None)))
+        # Before training, the part of the metadata that is known by then.
+        metadata = ModelCardData(license=args.license, tags=["distilbart"])
+        content = f"---\n{metadata.to_yaml()}\n---\n"
+        if publish_only:
+            card = output_dir / "README.md"
+            content = card.read_text(encoding="utf-8") if card.is_file() else ""
+        ask(lambda: _check_card(api, content))
         head = None if info is None else info.sha
-        seen = _seen(output_dir).get(repo_id)
+        seen = read_json(output_dir / STATE_FILE)[repo_id]
         if seen is not None and head not in (None, seen) and not publish_only and not args.hub_force:
             what = ask(lambda: changed(api, repo_id, seen, str(head)))
             raise HubError(
@@ -96,9 +98,7 @@ def preflight(args: Arguments) -> PublishTarget:
     return PublishTarget(repo_id, seen if seen and head and not args.hub_force else head)
 
 
-def _repo_id(args: Arguments, user: str) -> str:
-    assert args.output_dir is not None
-    name = args.hub_model_id or Path(args.output_dir).resolve().name
+def _repo_id(name: str, user: str) -> str:
     repo_id = name if "/" in name else f"{user}/{name}"
     try:
         validate_repo_id(repo_id)
@@ -128,18 +128,8 @@ def _check_namespace(repo_id: str, who: dict[str, Any]) -> None:
         )
 
 
-def _card(args: Arguments, finished: Path | None) -> str:
-    """The card to be published, or before training the part of its metadata that is known by then."""
-    if finished is not None:
-        path = finished / "README.md"
-        return path.read_text(encoding="utf-8") if path.is_file() else ""
-    data: dict[str, Any] = {"tags": ["distilbart", "distilbart-mnli"]}
-    if args.license:
-        data["license"] = args.license
-    return f"---\n{yaml.safe_dump(data)}---\n"
-
-
 def _check_card(api: HfApi, content: str) -> None:
+    """Whether the Hub takes the metadata. RepoCard.validate asks another Hub: that of HF_ENDPOINT at import."""
     answer = get_session().post(
         f"{api.endpoint}/api/validate-yaml",
         json={"content": content, "repoType": "model"},
@@ -174,7 +164,6 @@ def publish(
         RunError: a token in a file, or the smoke test failed; nothing was uploaded.
         HubError: the Hub refused for good, or somebody else published in between. Both name the command that retries.
     """
-    check_publishable(output_dir)
     target = target or preflight(args)
     try:
         api = connect(args)
@@ -215,14 +204,8 @@ def _first_predictions(
     return Predictions(path, rows, args.max_seq_length, PRECISION_DTYPES.get(precision, "float32"))
 
 
-def _seen(output_dir: Path) -> dict[str, str]:
-    """Repository -> its commit that output_dir saw last; a folder can be published in several places."""
-    path = output_dir / STATE_FILE
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-
-
 def _remember(output_dir: Path, repo_id: str, commit: str | None) -> None:
     if commit is not None:
         with contextlib.suppress(OSError):  # a folder that cannot be written to can still be published
-            seen = {**_seen(output_dir), repo_id: commit}
+            seen = {**read_json(output_dir / STATE_FILE), repo_id: commit}
             (output_dir / STATE_FILE).write_text(json.dumps(seen, indent=2) + "\n", "utf-8")

@@ -6,7 +6,6 @@ embeddings, the logits of the run's first evaluation rows and, for a model that 
 pipeline against NLI done by hand.
 """
 
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,10 +15,12 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
+from scipy.special import softmax
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
     AutoTokenizer,
+    BartForSequenceClassification,
     PreTrainedTokenizerBase,
     pipeline,
 )
@@ -27,6 +28,7 @@ from transformers import (
 from distilbart_mnli.data.labels import entailment_id, is_generic
 from distilbart_mnli.errors import RunError
 from distilbart_mnli.options.fields import PRECISION_DTYPES
+from distilbart_mnli.publish.card_facts import read_json
 
 logger = logging.getLogger(__name__)
 
@@ -70,14 +72,13 @@ def smoke_test(folder: Path, predictions: Predictions | None = None, start: str 
     model, tokenizer = _load(folder)
     _check_labels(folder, model.config, start)
     _check_tied(model)
-    compared = ""
     if predictions is None:
-        logger.info("smoke test: no evaluation rows at hand, so the logits are not compared")
+        compared = "no evaluation rows at hand, so the logits were not compared"
     else:
-        compared = f" and gives the logits of {predictions.path.name}"
+        compared = f"it gives the logits of {predictions.path.name}"
         _check_logits(folder, model, tokenizer, predictions)
     _check_zero_shot(model, tokenizer)
-    logger.info("smoke test passed: %s loads with stock transformers%s", folder.name, compared)
+    logger.info("smoke test passed: %s loads with stock transformers; %s", folder.name, compared)
 
 
 def _load(folder: Path) -> tuple[Any, PreTrainedTokenizerBase]:
@@ -104,7 +105,7 @@ def _check_labels(folder: Path, config: Any, start: str | None) -> None:
     names = [config.id2label[index] for index in sorted(config.id2label)]
     if {name: index for index, name in enumerate(names)} != config.label2id or len(names) != config.num_labels:
         raise RunError(f"smoke test: id2label {config.id2label} and label2id {config.label2id} do not agree")
-    if _read_json(folder / "training_args.json").get("reinit_classifier"):
+    if read_json(folder / "training_args.json")["reinit_classifier"]:
         return
     teacher = getattr(config, "teacher_name_or_path", None) or ""
     for place in (start, teacher if "/" in teacher else None):  # of a local teacher only the base name is kept
@@ -118,12 +119,10 @@ def _check_labels(folder: Path, config: Any, start: str | None) -> None:
 
 
 def _check_tied(model: Any) -> None:
-    bart = getattr(model, "model", None)
-    parts = [(bart, "shared"), *((getattr(bart, part, None), "embed_tokens") for part in ("encoder", "decoder"))]
-    tables = [getattr(part, name, None) for part, name in parts]
-    if None in tables:
+    if not isinstance(model, BartForSequenceClassification):
         raise RunError(f"smoke test: {type(model).__name__} is no BART classifier")
-    if len({table.weight.data_ptr() for table in tables if table is not None}) != 1:
+    tables = (model.model.shared, model.model.encoder.embed_tokens, model.model.decoder.embed_tokens)
+    if len({table.weight.data_ptr() for table in tables}) != 1:
         raise RunError("smoke test: encoder and decoder do not share one table of embeddings, as BART's must")
 
 
@@ -159,8 +158,8 @@ def _check_logits(folder: Path, model: Any, tokenizer: PreTrainedTokenizerBase, 
 
 def _run_dtype(folder: Path, dtype: str) -> str:
     """The coarsest of `dtype`, what the training computed in, and what the weights are saved in."""
-    run = _read_json(folder / "trainer_state.json").get("run") or {}
-    saved = _read_json(folder / "config.json").get("dtype")
+    run = read_json(folder / "trainer_state.json")["run"] or {}
+    saved = read_json(folder / "config.json")["dtype"]
     used = {"float32", dtype, PRECISION_DTYPES.get(run.get("mixed_precision") or "no"), saved}
     return max(TOLERANCE.keys() & used, key=TOLERANCE.__getitem__)
 
@@ -175,8 +174,7 @@ def _check_zero_shot(model: Any, tokenizer: PreTrainedTokenizerBase) -> None:
     found = classify(TEXT, TOPICS, hypothesis_template=TEMPLATE)
     length = model.config.max_position_embeddings
     logits = [_logits(model, tokenizer, (TEXT, TEMPLATE.format(topic)), length)[entailment] for topic in TOPICS]
-    scores = np.exp(logits - np.max(logits)) / np.exp(logits - np.max(logits)).sum()
-    by_hand = dict(zip(TOPICS, scores.tolist(), strict=True))
+    by_hand = dict(zip(TOPICS, softmax(logits).tolist(), strict=True))
     ranked = [by_hand[label] for label in found["labels"]]
     # In order, but for ties that rounding alone decides.
     if not np.allclose(ranked, found["scores"], atol=1e-4) or np.any(np.diff(ranked) > 1e-5):
@@ -184,7 +182,3 @@ def _check_zero_shot(model: Any, tokenizer: PreTrainedTokenizerBase) -> None:
             f"smoke test: the zero-shot pipeline ranks {found['labels']}, NLI by hand "
             f"{sorted(by_hand, key=by_hand.__getitem__, reverse=True)}"
         )
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
