@@ -17,7 +17,13 @@ from pathlib import Path
 import torch
 from huggingface_hub import ModelCardData
 from safetensors import SafetensorError
-from transformers import AutoTokenizer, BartConfig, BartForSequenceClassification, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BartConfig,
+    BartForSequenceClassification,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_INDEX_NAME, WEIGHTS_NAME
 
 from distilbart_mnli.errors import InputError, RunError
@@ -238,16 +244,17 @@ def verify_saved(folder: Path, expected: BartForSequenceClassification) -> None:
     """Read `folder` as any user would, with stock transformers, and classify one pair.
 
     Raises:
-        RunError: another label map, embeddings that no longer share storage, a tensor that differs from `expected`,
+        RunError: another class or label map, embeddings that no longer share storage, a tensor that differs from `expected`,
             or logits that are not finite.
     """
-    model = BartForSequenceClassification.from_pretrained(folder, dtype="auto", local_files_only=True).eval()
+    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype="auto", local_files_only=True).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
 
     def require(condition: bool, message: str) -> None:
         if not condition:
             raise RunError(f"the saved model {message}; it was removed")
 
+    require(type(model) is BartForSequenceClassification, f"reads back as {type(model).__name__}")
     require(model.config.label2id == expected.config.label2id, "has lost its labels")
     tables = (model.model.shared, model.model.encoder.embed_tokens, model.model.decoder.embed_tokens)
     require(len({table.weight.data_ptr() for table in tables}) == 1, "has token tables that do not share storage")
