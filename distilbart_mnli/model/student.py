@@ -244,8 +244,8 @@ def verify_saved(folder: Path, expected: BartForSequenceClassification) -> None:
     """Read `folder` as any user would, with stock transformers, and classify one pair.
 
     Raises:
-        RunError: another class or label map, embeddings that no longer share storage, a tensor that differs from `expected`,
-            or logits that are not finite.
+        RunError: another class or label map, embeddings that no longer share storage, a tensor that differs from
+            `expected`, or logits that are not finite.
     """
     model = AutoModelForSequenceClassification.from_pretrained(folder, dtype="auto", local_files_only=True).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
