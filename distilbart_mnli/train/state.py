@@ -162,13 +162,11 @@ def save_random_states(states: list[dict[str, torch.Tensor]], path: Path) -> Non
 
 def load_random_states(path: Path) -> list[dict[str, torch.Tensor]]:
     """Undo save_random_states."""
-    states: list[dict[str, torch.Tensor]] = []
-    for key, tensor in sorted(load_file(path).items(), key=lambda item: int(item[0].split("/")[0])):
+    states: dict[int, dict[str, torch.Tensor]] = {}
+    for key, tensor in load_file(path).items():
         process, _, kind = key.partition("/")
-        while len(states) <= int(process):
-            states.append({})
-        states[int(process)][kind] = tensor
-    return states
+        states.setdefault(int(process), {})[kind] = tensor
+    return [states[process] for process in sorted(states)]
 
 
 def load_weights(model: nn.Module, checkpoint: Path) -> None:
