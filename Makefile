@@ -55,7 +55,7 @@ test: $(VENV)/.installed-dev
 		$(PYTEST) --last-failed --last-failed-no-failures none; }
 
 test-fast: $(VENV)/.installed-dev
-	$(PYTEST) $(TWO_AT_ONCE) tests/unit
+	$(PYTEST) $(TWO_AT_ONCE) tests/unit -m "not slow"
 
 wheel-check: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.support.check_wheel

@@ -10,13 +10,12 @@ Exit codes: 0 done; 1 the disk failed; 2 bad input, nothing was written; 3 the H
 """
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
 from distilbart_mnli.command_line import OneLineParser, set_up_logging
 from distilbart_mnli.errors import run_command
-from distilbart_mnli.model.layers import show_layers
+from distilbart_mnli.model.kept_layers import show_layers
 from distilbart_mnli.model.student import StudentPlan, create_student
 
 
@@ -63,8 +62,6 @@ def read_arguments(argv: list[str]) -> argparse.Namespace:
 
 def main() -> None:
     set_up_logging(format="%(message)s")
-    # A teacher stored as pytorch_model.bin would otherwise set off a background request for its conversion.
-    os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
     args = read_arguments(sys.argv[1:])
     plan = StudentPlan(
         args.teacher_model_name_or_path,

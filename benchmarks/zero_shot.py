@@ -19,7 +19,7 @@ import torch
 from transformers import BartForSequenceClassification, pipeline
 
 from benchmarks.options import check_options, make_parser, write_report
-from distilbart_mnli.compare.candidates import predict_together
+from distilbart_mnli.compare.evaluate import predict_together
 from distilbart_mnli.compare.zero_shot import (
     DEFAULT_TEMPLATE,
     ZeroShotData,

@@ -12,7 +12,7 @@ import transformers
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from distilbart_mnli.command_line import set_up_logging, this_command
-from distilbart_mnli.compare.candidates import Candidate, EvaluationData, evaluate_candidates, load_candidates, working
+from distilbart_mnli.compare.evaluate import Candidate, EvaluationData, evaluate_candidates, load_candidates, working
 from distilbart_mnli.compare.sheet import Sheet, terminal_tables, write_sheet
 from distilbart_mnli.compare.speed import TimedModel, measure_speed, peak_memory
 from distilbart_mnli.compare.zero_shot import DEFAULT_TEMPLATE, read_zero_shot

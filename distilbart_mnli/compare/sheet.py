@@ -4,7 +4,7 @@
     write_sheet(Path("tradeoffs"), sheet)
     print(terminal_tables(sheet))
 
-A row is what candidates.py and speed.py measured of one model. A figure that was not measured is left out,
+A row is what evaluate.py and speed.py measured of one model. A figure that was not measured is left out,
 never guessed. `devices` in a row is a list, one entry a device.
 """
 

@@ -100,35 +100,23 @@ class Padding:
         """Padded length for a batch whose longest row has `longest` tokens."""
         if self.to_max_length:
             return self.max_length
-        for bucket in self.buckets:
-            if longest <= bucket <= self.max_length:
-                return bucket
         if self.buckets:
-            return self.max_length
+            return min((b for b in self.buckets if longest <= b <= self.max_length), default=self.max_length)
         return min(-(-longest // self.multiple_of) * self.multiple_of, max(self.max_length, longest))
 
 
+@dataclass(frozen=True)
 class Collator:
-    """Makes the tensors of a micro-batch, for all rows at once.
+    """Makes the tensors of a micro-batch, for all rows at once."""
 
-    Args:
-        split: the rows.
-        pad_token_id: the model's.
-        padding: how long batches become.
-        states: called with (token index [batch, length], real [batch, length]) for the encoder's cached states
-            [batch, length, d_model], or None: the model computes them.
-        pin: copy to page-locked memory, so that the copy to a GPU can overlap.
-    """
-
-    def __init__(
-        self,
-        split: TokenizedSplit,
-        pad_token_id: int,
-        padding: Padding,
-        states: Callable[[np.ndarray, np.ndarray], torch.Tensor] | None = None,
-        pin: bool = False,
-    ):
-        self.split, self.pad_token_id, self.padding, self.states, self.pin = split, pad_token_id, padding, states, pin
+    split: TokenizedSplit
+    pad_token_id: int
+    padding: Padding
+    states: Callable[[np.ndarray, np.ndarray], torch.Tensor] | None = None
+    """Called with (token index [batch, length], real [batch, length]) for the encoder's cached states
+    [batch, length, d_model]. None: the model computes them."""
+    pin: bool = False
+    """Copy to page-locked memory, so that the copy to a GPU can overlap."""
 
     def __call__(self, batch: MicroBatch) -> dict[str, torch.Tensor]:
         """input_ids, attention_mask int64 [batch, length]; weights float32 [batch]; labels [batch] if there are any;
@@ -152,9 +140,9 @@ class Collator:
 
 
 def prefetch(
-    make: Callable[[Any], dict[str, torch.Tensor]], items: Iterable[Any], workers: int, depth: int = 2
+    make: Callable[[Any], dict[str, torch.Tensor]], items: Iterable[Any], workers: int
 ) -> Generator[dict[str, torch.Tensor], None, None]:
-    """`make(item)` for every item in order, up to `depth` a worker prepared ahead by `workers` threads (0: none).
+    """`make(item)` for every item in order, up to two a worker prepared ahead by `workers` threads (0: none).
 
     Threads, not processes: what `make` does (numpy and torch gathers over memory maps) releases the interpreter lock,
     and no batch is pickled through a pipe.
@@ -167,7 +155,7 @@ def prefetch(
         try:
             for item in items:
                 pending.append(pool.submit(make, item))
-                if len(pending) > workers * depth:
+                if len(pending) > 2 * workers:
                     yield pending.pop(0).result()
             while pending:
                 yield pending.pop(0).result()

@@ -4,9 +4,8 @@
         print(file.path, file.rows)             # glue_data/MNLI/train.tsv 392702, ...
 
 Columns that the Hub does not have (parses, ids of sentences) are there and empty, so that a reader by position works
-as well as one by name. A file is written beside and renamed when it is whole, and its rows are counted against GLUE's
-number before a byte is written: a file that has its name and its number of rows is finished, and a second call skips
-it without asking the Hub. What was downloaded stays in the datasets library's cache (HF_HOME), also when it is killed.
+as well as one by name. A file appears whole or not at all: one that has its name and GLUE's rows is finished, and
+a second call skips it without asking the Hub. What was downloaded stays in the datasets library's cache (HF_HOME).
 """
 
 import re
@@ -49,8 +48,8 @@ def select_tasks(names: Iterable[str]) -> list[Task]:
     everything = any(word.lower() == "all" for word in words)
     chosen = TASKS.values() if everything else [find_task(word, "--tasks") for word in words]
     # mnli-mm lies in MNLI's folder: each folder once, in the order given, and all of it.
-    owners = {task.folder: task for task in reversed(TASKS.values())}
-    return list({task.folder: owners[task.folder] for task in chosen}.values())
+    folders = dict.fromkeys(task.folder for task in chosen)
+    return [next(task for task in TASKS.values() if task.folder == folder) for folder in folders]
 
 
 def download(
@@ -73,20 +72,19 @@ def download(
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"{folder}: cannot be made: {error.strerror}; name another --data_dir") from None
-        sources = [source for source in (task.train, *task.evaluation, *task.test) if source is not None]
-        # MNLI also reads AX's file where it is, but does not own it.
-        for source in (source for source in sources if source.hub is not None and not source.if_present):
+        for source in (task.train, *task.evaluation, *task.test):
+            # MNLI also reads AX's file where it is, but does not own it.
+            if source is None or source.hub is None or source.if_present:
+                continue
             path = folder / source.files[0]
             rows = _rows_there(path, source)
             if rows == source.rows:
                 yield Written(path, rows, was_there=True)
-                continue
-            if rows is not None and not overwrite:
-                raise InputError(
-                    f"{path}: is there with {rows:,} rows, GLUE's has {source.rows:,}; "
-                    "move it away, or give --overwrite"
-                )
-            yield _download_one(task, source, path, cache_dir)
+            elif rows is None or overwrite:
+                yield _download_one(task, source, path, cache_dir)
+            else:
+                there = f"{path}: is there with {rows:,} rows, GLUE's has {source.rows:,}"
+                raise InputError(f"{there}; move it away, or give --overwrite")
 
 
 def _rows_there(path: Path, source: Source) -> int | None:
@@ -117,7 +115,7 @@ def _download_one(task: Task, source: Source, path: Path, cache_dir: str | None)
 
 
 def _columns(task: Task, source: Source, split: Split) -> tuple[list[Iterable[str]], int]:
-    """The rows as GLUE's columns, and how many tabs and line breaks became spaces."""
+    """GLUE's columns of the file, and how many tabs and line breaks became spaces."""
     roles = {name: role for role, names in task.columns.items() for name in names}
     columns: list[Iterable[str]] = []
     breaks = 0

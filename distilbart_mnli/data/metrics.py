@@ -51,7 +51,6 @@ class Metric(evaluate.Metric):
         return evaluate.MetricInfo(
             description=f"GLUE's {self.config_name}: a fraction, 0 for the correlation of a constant",
             citation="Wang et al. 2019, GLUE: A Multi-Task Benchmark and Analysis Platform for NLU",
-            inputs_description="predictions and references: one value an example",
             # No format: "numpy" would hand out float32, and a correlation wants all digits.
             features=datasets.Features({"predictions": value, "references": value}),
         )
@@ -74,7 +73,6 @@ def compute_metrics(task: Task, predictions: np.ndarray, references: np.ndarray)
     Raises:
         RunError: a prediction of a regression is not finite.
     """
-    predictions, references = np.asarray(predictions), np.asarray(references)
     if task.is_regression and not np.isfinite(predictions).all():
         bad = int((~np.isfinite(predictions)).sum())
         raise RunError(f"{bad} of {len(predictions)} predictions are not finite numbers: the model has diverged")

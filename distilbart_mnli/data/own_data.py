@@ -23,8 +23,7 @@ def own_task(args: Arguments) -> Task:
     Raises:
         InputError: a file is missing, cannot be read, or lacks a column; its labels are no classes.
     """
-    given = {"train": args.train_file, "validation": args.validation_file, "test": args.test_file}
-    files = {name: file for name, file in given.items() if file}
+    files = {name: file for name in ("train", "validation", "test") if (file := getattr(args, f"{name}_file"))}
     for file in files.values():
         if not exists(Path(file)):
             raise InputError(f"{file}: no such file")

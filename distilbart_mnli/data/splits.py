@@ -4,16 +4,13 @@
     train = load_train(args, task)          # Split: sentence1, sentence2 (None: single texts), labels
     for split in load_evaluation(args, task): ...
 
-Where the texts come from: `data_dir`, a folder with the task's TSV files as GLUE published them (download_glue_data.py
-makes it), or without it nyu-mll/glue on the Hub, or train_file, validation_file and test_file (tables.py says which
-formats). tasks.py has the table of tasks. The label ids of a Split are positions in `task.label_names`, the order
-of the data set on the Hub. A model has an order of its own: match_labels translates by name, never by position.
+The texts come from `data_dir`, a folder with the task's TSV files as GLUE published them (download_glue_data.py makes
+it), or without it from nyu-mll/glue on the Hub, or from train_file, validation_file and test_file. The label ids of a
+Split are positions in `task.label_names`, the order of the data set on the Hub; labels.py maps them to a model's.
 
-What a file may surprise with, and what is done:
-- a row with too few fields (QQP has some) or too many: InputError, or dropped and counted with skip_bad_rows;
-- a label that is none of the task's, SNLI's "-" for no agreement included: InputError with line and label;
-- MRPC as Microsoft published it: msr_paraphrase_train.txt, and msr_paraphrase_test.txt where there is no dev.tsv;
-- labels in test rows: read if every row has one, else the split has none (-1 on the Hub, or no such column).
+A label that is none of the task's is refused, SNLI's "-" for no agreement included. MRPC is also read as Microsoft
+published it: msr_paraphrase_train.txt, and msr_paraphrase_test.txt where there is no dev.tsv. A test set has labels if
+every row of it has one (-1 is none).
 
 "mnli-mm" trains on MNLI's train.tsv and evaluates and predicts the mismatched set alone. MNLI also predicts the
 diagnostic set AX where its file is found. AX itself has no training set; it can be evaluated if diagnostic-full.tsv,
@@ -63,10 +60,7 @@ class Split:
 
 
 def get_task(args: Arguments) -> Task:
-    """The task that `task_name` names in any case and spelling, or one made for train_file and its like.
-
-    For the user's own data the label names are those found in train_file and validation_file, sorted (whole numbers by
-    value), or those of model_name_or_path where it has names for all of them (see own_data.py).
+    """The task that `task_name` names in any case and spelling, or one made for train_file and its like (own_data.py).
 
     Raises:
         InputError: an unknown task; own files that cannot be read, lack a column or have no classes.
@@ -80,14 +74,10 @@ def find_task(name: str, option: str) -> Task:
     Raises:
         InputError: there is none; names `option` and the nearest task.
     """
-
-    def plain(spelling: str) -> str:
-        return re.sub("[^a-z0-9]", "", spelling.lower())
-
     known = {spelling: task for task in TASKS.values() for spelling in (task.name, *task.aliases)}
-    for spelling, task in known.items():
-        if plain(spelling) == plain(name):
-            return task
+    plain = {re.sub("[^a-z0-9]", "", spelling): task for spelling, task in known.items()}
+    if task := plain.get(re.sub("[^a-z0-9]", "", name.lower())):
+        return task
     hint = did_you_mean(name.lower(), known)
     raise InputError(f"{option}: unknown task {name}; known: {', '.join(TASKS)}{hint}")
 
@@ -100,9 +90,7 @@ def load_train(args: Arguments, task: Task) -> Split:
         HubError: the Hub's data set cannot be had.
     """
     if task.train is None:
-        raise InputError(
-            f"task {task.name} has no training set; train on MNLI, and evaluate or predict {task.name} then"
-        )
+        raise InputError(f"task {task.name} has no training set; train on MNLI, then evaluate or predict {task.name}")
     return _load(args, task, task.train, args.max_train_samples)
 
 

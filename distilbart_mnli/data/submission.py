@@ -59,20 +59,13 @@ def write_submission(folder: Path, task: Task, split: Split, predictions: np.nda
 
 
 def zip_submission(folders: list[Path], output: Path) -> list[str]:
-    """Put the submission files of the folders into a zip archive.
-
-    The archive has the same bytes for the same files, whenever it is made.
-
-    Args:
-        folders: each with the submission files of one or more tasks.
-        output: the archive; replaced if it is there.
+    """Zip the submission files of the folders, to the same bytes whenever it is done.
 
     Returns:
         What GLUE's server would not take, one line each.
 
     Raises:
-        InputError: no submission file in a folder, the same file in two of them, a file that is no
-            submission.
+        InputError: no submission file in a folder, the same file in two of them, a file that is no submission.
         RunError: the archive cannot be written.
     """
     found: dict[str, Path] = {}
@@ -93,8 +86,7 @@ def zip_submission(folders: list[Path], output: Path) -> list[str]:
             if rows != source.rows:
                 remarks.append(f"{name} has {rows:,} rows, GLUE's test set {source.rows:,}")
             archive.writestr(zipfile.ZipInfo(name), found[name].read_bytes(), zipfile.ZIP_DEFLATED)
-    missing = sorted(set(FILES) - set(found))
-    if missing:
+    if missing := sorted(set(FILES) - set(found)):
         remarks.append(f"missing: {', '.join(missing)}")
     return remarks
 

@@ -136,10 +136,8 @@ def exists(path: Path) -> bool:
 # ---------------------------------------------------------------------------------------------------------------------
 # Rows: line number, from 1, and fields. The header or the JSON keys come first; None is a JSON value that is no text
 
-Row = tuple[int, list]
 
-
-def _rows(path: Path) -> Iterator[Row]:
+def _rows(path: Path) -> Iterator[tuple[int, list]]:
     kind = path.suffix.lower()
     if kind in (".tsv", ".txt"):
         return ((number, line.split("\t")) for number, line in _filled_lines(path))
@@ -170,7 +168,7 @@ def _filled_lines(path: Path) -> Iterator[tuple[int, str]]:
             yield number, text
 
 
-def _csv_rows(path: Path) -> Iterator[Row]:
+def _csv_rows(path: Path) -> Iterator[tuple[int, list]]:
     # strict: a quote that is never closed would otherwise swallow the rest of the file into one text.
     reader = csv.reader(_lines(path), strict=True)
     line = 1
@@ -183,7 +181,7 @@ def _csv_rows(path: Path) -> Iterator[Row]:
         raise InputError(f"{path}, line {line}: not CSV: {error}") from None
 
 
-def _json_rows(path: Path) -> Iterator[Row]:
+def _json_rows(path: Path) -> Iterator[tuple[int, list]]:
     keys: list[str] = []
     for number, line in _filled_lines(path):
         # ValueError is also a number of too many digits, RecursionError too deep a nesting.

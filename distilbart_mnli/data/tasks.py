@@ -11,7 +11,6 @@ files and its name on the Hub. No other file decides anything by a task's name.
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,15 +87,11 @@ class Task:
             return listed(self.written_labels)
         return "a score from {:g} to {:g}".format(*self.label_range)
 
-    @cached_property
-    def _ids(self) -> dict[str, int]:
-        return {word: number for number, word in enumerate(self.written_labels)}
-
     def read_label(self, word: str) -> float | None:
         """The label id, or for regression the score, that a file's word stands for; None: it is none of the task's."""
-        if self.label_range is None:
-            return self._ids.get(word)
         try:
+            if self.label_range is None:
+                return self.written_labels.index(word)
             score = float(word)
         except ValueError:
             return None
@@ -124,13 +119,15 @@ def _task(
     folder: str,
     rows: tuple[int, int, int],
     columns: tuple[str, ...],
-    test_columns: tuple[str, ...],
+    test_columns: tuple[str, ...] = (),
     has_header: bool = True,
     raw: tuple[str, str] = ("", ""),
     **fields,
 ) -> Task:
-    """A task with train.tsv, dev.tsv and test.tsv; rows in that order, train and dev having the same columns."""
+    """A task with train.tsv, dev.tsv and test.tsv; rows in that order, train and dev having the same columns, and test
+    those without the label unless it is said."""
     name = folder.replace("-", "").lower()
+    test_columns = test_columns or tuple(column for column in columns if column not in fields.get("label", ("label",)))
     labelled: dict = {"columns": columns, "has_header": has_header}
     return Task(
         name=name,
@@ -143,7 +140,6 @@ def _task(
 
 
 _ID_PAIR = ("index", "sentence1", "sentence2")
-_ID_QUESTION = ("index", "question", "sentence")
 _ID_SENTENCE = ("index", "sentence")
 _MRPC = ("#1 ID", "#2 ID", "#1 String", "#2 String")
 _STSB = ("index", "genre", "filename", "year", "old_index", "source1", "source2", "sentence1", "sentence2")
@@ -224,7 +220,6 @@ _ALL = (
         "STS-B",
         rows=(5749, 1500, 1379),
         columns=(*_STSB, "score"),
-        test_columns=_STSB,
         aliases=("sts",),
         label_names=(),
         label_range=(0.0, 5.0),
@@ -254,8 +249,7 @@ _ALL = (
     _task(
         "QNLI",
         rows=(104743, 5463, 5463),
-        columns=(*_ID_QUESTION, "label"),
-        test_columns=_ID_QUESTION,
+        columns=("index", "question", "sentence", "label"),
         sentence1=("question",),
         sentence2=("sentence",),
         label_names=("entailment", "not_entailment"),
@@ -264,14 +258,12 @@ _ALL = (
         "RTE",
         rows=(2490, 277, 3000),
         columns=(*_ID_PAIR, "label"),
-        test_columns=_ID_PAIR,
         label_names=("entailment", "not_entailment"),
     ),
     _task(
         "WNLI",
         rows=(635, 71, 146),
         columns=(*_ID_PAIR, "label"),
-        test_columns=_ID_PAIR,
         label_names=("not_entailment", "entailment"),
         file_labels=("0", "1"),
     ),

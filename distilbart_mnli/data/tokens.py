@@ -42,14 +42,11 @@ class TokenizedSplit:
         return np.diff(self.offsets)
 
 
-def digest_of(*parts: bytes | str | np.ndarray) -> str:
+def digest_of(*parts: str | np.ndarray) -> str:
     """SHA-256 over the parts and their lengths, so that ("ab", "c") and ("a", "bc") differ."""
     digest = sha256()
     for part in parts:
-        if isinstance(part, np.ndarray):
-            data: bytes | memoryview = np.ascontiguousarray(part).data.cast("B")
-        else:
-            data = part.encode() if isinstance(part, str) else part
+        data = part.encode() if isinstance(part, str) else np.ascontiguousarray(part).data.cast("B")
         digest.update(len(data).to_bytes(8, "little"))
         digest.update(data)
     return digest.hexdigest()
@@ -140,9 +137,7 @@ def tokenize(
             file.unlink(missing_ok=True)
             tokens = encoded()
     rows = tokens.data.column("input_ids").combine_chunks()
-    offsets = rows.offsets.to_numpy().astype(np.int64)
-    ids = rows.values.to_numpy()[offsets[0] : offsets[-1]]
-    offsets = offsets - offsets[0]
+    ids, offsets = rows.values.to_numpy(), rows.offsets.to_numpy().astype(np.int64)
     labels = split.labels if split.labels is None or label_map is None else label_map[split.labels]
     return TokenizedSplit(split.name, ids, offsets, labels, digest_of(ids, offsets))
 

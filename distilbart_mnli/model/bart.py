@@ -31,6 +31,7 @@ from transformers.masking_utils import (
 )
 from transformers.models.bart.modeling_bart import BartAttention, BartDecoderLayer, shift_tokens_right
 
+from distilbart_mnli.data.tokens import digest_of
 from distilbart_mnli.model.kernels import choose_linear_kernels
 
 # Devices on which stock may look whether a batch has padding at all (attention_masks); XLA: train/device.py.
@@ -73,11 +74,6 @@ def attention_masks(config: BartConfig, attention_mask: Tensor, dtype: torch.dty
         for function, real in ((bidirectional_mask_function, attention_mask.bool()), (causal_mask_function, None))
     ]
     return masks[0], masks[1]
-
-
-def take_position(states: Tensor, position: Tensor) -> Tensor:
-    """`states` [batch, length, d_model] at `position` [batch] -> [batch, 1, d_model]."""
-    return states.gather(1, position[:, None, None].expand(-1, 1, states.shape[-1]))
 
 
 def attend_from_one_position(attention: BartAttention, query: Tensor, states: Tensor, mask: Tensor) -> Tensor:
@@ -136,7 +132,7 @@ class LastPositionDecoderLayer(BartDecoderLayer):
         positions = torch.arange(hidden_states.shape[1], device=hidden_states.device)
         causal = positions[None, :] <= last_position[:, None]
 
-        residual = take_position(hidden_states, last_position)
+        residual = hidden_states.gather(1, last_position[:, None, None].expand(-1, 1, hidden_states.shape[-1]))
         attended = attend_from_one_position(self.self_attn, residual, hidden_states, causal)
         state = self.self_attn_layer_norm(residual + self._drop(attended, self.dropout))
 
@@ -222,7 +218,7 @@ def freeze(model: ShortCutBart, encoder: bool, embeddings: bool, encoder_dropout
     model.train(model.training)
 
 
-def compile_layers(model: ShortCutBart, **options: Any) -> None:
+def compile_layers(model: ShortCutBart) -> None:
     """torch.compile a layer at a time, in place, for any length.
 
     All layers of a kind share one graph, so a student with nine decoder layers compiles as fast as one with two, and
@@ -230,7 +226,13 @@ def compile_layers(model: ShortCutBart, **options: Any) -> None:
     """
     for stack in (model.model.encoder, model.model.decoder):
         for layer in stack.layers:
-            layer.compile(dynamic=True, **options)
+            layer.compile(dynamic=True)
+
+
+def weights_digest(module: nn.Module, *first: str) -> str:
+    """SHA-256 of `first` and of all weights with their names."""
+    tensors = sorted(module.state_dict().items())
+    return digest_of(*first, *(part for name, t in tensors for part in (name, t.detach().cpu().float().numpy())))
 
 
 def count_parameters(model: nn.Module) -> tuple[int, int]:
@@ -241,8 +243,6 @@ def count_parameters(model: nn.Module) -> tuple[int, int]:
 
 def to_stock(model: BartForSequenceClassification) -> BartForSequenceClassification:
     """A stock model on the same tensors: what is saved, so that no file names a class of ours."""
-    if type(model) is BartForSequenceClassification:
-        return model
     with torch.device("meta"):
         stock = BartForSequenceClassification(model.config)
     stock.load_state_dict(model.state_dict(), assign=True)

@@ -42,7 +42,7 @@ from distilbart_mnli.command_line import OneLineParser
 from distilbart_mnli.data.tokens import TokenizedSplit, digest_of
 from distilbart_mnli.errors import InputError, run_command
 from distilbart_mnli.files import lock_file
-from distilbart_mnli.model.bart import ShortCutBart
+from distilbart_mnli.model.bart import ShortCutBart, weights_digest
 from distilbart_mnli.options.fields import PRECISION_DTYPES
 
 logger = logging.getLogger(__name__)
@@ -70,8 +70,7 @@ def encoder_digest(model: ShortCutBart) -> str:
     """SHA-256 of the encoder's weights and of the configuration that its arithmetic depends on."""
     names = "d_model encoder_attention_heads encoder_layers activation_function scale_embedding pad_token_id".split()
     config = json.dumps({name: getattr(model.config, name) for name in names})
-    tensors = sorted(model.model.encoder.state_dict().items())
-    return digest_of(config, *(part for name, t in tensors for part in (name, t.detach().cpu().float().numpy())))
+    return weights_digest(model.model.encoder, config)
 
 
 @dataclass(frozen=True)
@@ -102,12 +101,7 @@ class FrozenEncoder:
 
     def cache_bytes(self, split: TokenizedSplit) -> int:
         """Size of states.bin."""
-        return int(split.offsets[-1]) * self.token_bytes
-
-    @property
-    def token_bytes(self) -> int:
-        """Size of one token's state."""
-        return self.model.config.d_model * getattr(torch, self.dtype).itemsize
+        return int(split.offsets[-1]) * self.model.config.d_model * getattr(torch, self.dtype).itemsize
 
 
 class EncoderCache:
@@ -119,31 +113,28 @@ class EncoderCache:
 
     def __init__(self, folder: Path, split: TokenizedSplit):
         meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-        self.folder, self.dtype, d_model = folder, meta["dtype"], meta["d_model"]
-        tokens, rows = int(split.offsets[-1]), len(split)
+        self.folder, tokens, rows = folder, int(split.offsets[-1]), len(split)
         if (meta["rows"], meta["tokens"], meta["version"]) != (rows, tokens, VERSION):
             raise ValueError("its meta.json is another data set's")
-        if self.dtype not in PRECISION_DTYPES.values():
-            raise ValueError(f"its meta.json names the dtype {self.dtype}")
-        dtype = getattr(torch, self.dtype)
-        for name, expected in (("states.bin", tokens * d_model * dtype.itemsize), ("crc.bin", 4 * rows)):
+        if meta["dtype"] not in PRECISION_DTYPES.values():
+            raise ValueError(f"its meta.json names the dtype {meta['dtype']}")
+        dtype = getattr(torch, meta["dtype"])
+        width = meta["d_model"] * dtype.itemsize
+        for name, expected in (("states.bin", tokens * width), ("crc.bin", 4 * rows)):
             found = (folder / name).stat().st_size
             if found != expected:
                 raise ValueError(f"{name} has {found} bytes instead of {expected}")
-        states = np.memmap(folder / "states.bin", np.uint8, "r", shape=(tokens, d_model * dtype.itemsize))
-        self._check(split, states)
+        states = np.memmap(folder / "states.bin", np.uint8, "r", shape=(tokens, width))
+        crc = np.fromfile(folder / "crc.bin", np.uint32)
+        for row in np.unique(np.linspace(0, rows - 1, min(rows, CHECK_ROWS)).astype(np.int64)):
+            if zlib.crc32(states[split.offsets[row] : split.offsets[row + 1]].data) != crc[row]:
+                raise ValueError(f"row {row} of states.bin does not have its checksum")
         with warnings.catch_warnings():
             # "not writable": it is only ever read.
             warnings.simplefilter("ignore", UserWarning)
             self._states = torch.from_numpy(states).view(dtype)
         with contextlib.suppress(OSError):  # a cache that others wrote can be read all the same
             os.utime(folder / "meta.json")  # "last used" of `list` and `prune`
-
-    def _check(self, split: TokenizedSplit, states: np.ndarray) -> None:
-        crc = np.fromfile(self.folder / "crc.bin", np.uint32)
-        for row in np.unique(np.linspace(0, len(split) - 1, min(len(split), CHECK_ROWS)).astype(np.int64)):
-            if zlib.crc32(states[split.offsets[row] : split.offsets[row + 1]].data) != crc[row]:
-                raise ValueError(f"row {row} of states.bin does not have its checksum")
 
     def __call__(self, index: np.ndarray, real: np.ndarray) -> torch.Tensor:
         """States [batch, length, d_model] at token `index` [batch, length]; 0 where not `real`."""
@@ -173,16 +164,15 @@ def folder_bytes(folder: Path) -> int:
 
 
 def _entries(folder: Path) -> list[dict[str, Any]]:
+    """Every cache, whole or partial, with its meta.json. What else is in `folder`, whatever was named, is not ours."""
     entries = []
     for path in sorted(folder.glob("*")):
-        if not path.is_dir() or not re.fullmatch(r"[0-9a-f]{32}(\.partial)?", path.name):
-            continue  # not ours, whatever folder was named
-        meta: dict[str, Any] = {"dtype": "?", "rows": "?", "split": "?", "origin": "unfinished"}
-        stamp = path
-        with contextlib.suppress(OSError, ValueError):
-            meta.update(json.loads((path / "meta.json").read_text(encoding="utf-8")))
-            stamp = path / "meta.json"
-        entries.append({**meta, "path": path, "size": folder_bytes(path), "used": stamp.stat().st_mtime})
+        if path.is_dir() and re.fullmatch(r"[0-9a-f]{32}(\.partial)?", path.name):
+            entry = {"dtype": "?", "rows": "?", "split": "?", "origin": "unfinished", "used": path.stat().st_mtime}
+            with contextlib.suppress(OSError, ValueError):
+                entry.update(json.loads((path / "meta.json").read_text(encoding="utf-8")))
+                entry["used"] = (path / "meta.json").stat().st_mtime
+            entries.append({**entry, "path": path, "size": folder_bytes(path)})
     return entries
 
 
@@ -190,13 +180,12 @@ def _remove(path: Path) -> bool:
     """Remove a cache, whole or partial; false if a run is building it. (A run that reads it keeps what it opened.)"""
     try:
         lock = lock_file(lock_path(path.with_name(path.name.removesuffix(".partial"))))
-        if lock is None:
-            return False
-        with lock:
-            shutil.rmtree(path)
+        if lock is not None:
+            with lock:
+                shutil.rmtree(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be removed: {error.strerror}") from None
-    return True
+    return lock is not None
 
 
 def main() -> None:
@@ -209,15 +198,15 @@ def main() -> None:
     parser.add_argument("--older_than_days", type=float, default=0.0, help="prune: only what was not used for so long")
     parser.add_argument("--key", default="", help="prune: only folders whose name begins so")
     options = parser.parse_args()
-    if not options.encoder_cache_dir.is_dir():
-        raise InputError(f"{options.encoder_cache_dir}: no such folder; no encoder cache was made here yet")
+    folder, prune, total = options.encoder_cache_dir, options.command == "prune", 0
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; no encoder cache was made here yet")
     try:
-        entries = _entries(options.encoder_cache_dir)
+        entries = _entries(folder)
     except OSError as error:
         raise InputError(f"{error.filename}: cannot be read: {error.strerror}") from None
-    prune, now, total = options.command == "prune", time.time(), 0
     for entry in entries:
-        days, path = (now - entry["used"]) / 86400, entry["path"]
+        path, days = entry["path"], (time.time() - entry["used"]) / 86400
         if prune and (days < options.older_than_days or not path.name.startswith(options.key)):
             continue
         if prune and not _remove(path):

@@ -17,6 +17,7 @@ import os
 import shutil
 import time
 import zlib
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,24 +167,23 @@ def build_cache(
     """
     partial = partial_folder(folder)
     batches = encoder_batches(split.lengths, BATCH_TOKENS.get(encoder.model.device.type, BATCH_TOKENS["cpu"]))
-    leads, whole = index == 0, None
+    leads = index == 0
     with contextlib.ExitStack() as held:
-        with same_outcome_on_all_ranks():
+        with _phase(folder):
             if leads:
                 held.enter_context(_lock(folder))
-                whole = open_cache(folder, split)
-                if whole is None:
+                if open_cache(folder, split) is None:
                     shutil.rmtree(folder, ignore_errors=True)
                     _lay_out(partial, encoder.cache_bytes(split), len(split), len(batches))
                 else:
                     shutil.rmtree(partial, ignore_errors=True)
-        with same_outcome_on_all_ranks():
+        with _phase(folder):
             if partial.exists():
                 files = _Files(partial, split, encoder)
                 mine = {i: batches[i] for i in range(index, len(batches), count) if not files.done[i]}
                 _encode(encoder, split, files, mine, progress)
-        with same_outcome_on_all_ranks():
-            if leads and whole is None:
+        with _phase(folder):
+            if leads and partial.exists():
                 _finish(encoder, split, partial, folder)
     cache = open_cache(folder, split)
     if cache is None:
@@ -191,18 +191,25 @@ def build_cache(
     return cache
 
 
+@contextlib.contextmanager
+def _phase(folder: Path) -> Iterator[None]:
+    """A part of the build, through which all processes get or none does; an error of the disk as one line."""
+    with same_outcome_on_all_ranks():
+        try:
+            yield
+        except OSError as error:
+            raise RunError(
+                f"encoder cache {folder.parent}: cannot be written: {error.strerror or error}; free some space, set "
+                "encoder_cache_dir to another disk, or cache_encoder_outputs to false"
+            ) from None
+
+
 def _lock(folder: Path) -> FileLock:
     """Held by the run that builds; another one that wants the same cache waits, and then finds it built."""
-    try:
-        lock = lock_file(lock_path(folder))
-        if lock is None:
-            logger.info("another run builds the same encoder cache; waiting for it (%s)", lock_path(folder))
-            lock = lock_file(lock_path(folder), wait=True)
-    except OSError as error:
-        raise RunError(
-            f"encoder cache {folder.parent}: cannot be written: {error.strerror}; set encoder_cache_dir to another "
-            "folder, or cache_encoder_outputs to false"
-        ) from None
+    lock = lock_file(lock_path(folder))
+    if lock is None:
+        logger.info("another run builds the same encoder cache; waiting for it (%s)", lock_path(folder))
+        lock = lock_file(lock_path(folder), wait=True)
     assert lock is not None
     return lock
 
@@ -218,12 +225,9 @@ def _lay_out(partial: Path, state_bytes: int, rows: int, batches: int) -> None:
         for path, size in sizes.items():
             with path.open("wb") as file:
                 os.posix_fallocate(file.fileno(), 0, size)
-    except OSError as error:
+    except OSError:
         shutil.rmtree(partial, ignore_errors=True)
-        raise RunError(
-            f"encoder cache {partial.parent}: {error.strerror} while reserving {state_bytes / 1e9:.2f} GB; free some, "
-            "set encoder_cache_dir to another disk, or cache_encoder_outputs to false"
-        ) from None
+        raise
 
 
 class _Files:
@@ -231,8 +235,7 @@ class _Files:
 
     def __init__(self, partial: Path, split: TokenizedSplit, encoder: FrozenEncoder):
         self.split, self.dtype = split, getattr(torch, encoder.dtype)
-        shape = (int(split.offsets[-1]), encoder.token_bytes)
-        self.states = np.memmap(partial / "states.bin", np.uint8, "r+", shape=shape)
+        self.states = np.memmap(partial / "states.bin", np.uint8, "r+").reshape(int(split.offsets[-1]), -1)
         self.crc = np.memmap(partial / "crc.bin", np.uint32, "r+")
         self.done = np.memmap(partial / "done.bin", np.uint8, "r+")
         self._finished: list[int] = []
@@ -246,11 +249,11 @@ class _Files:
             self.states[self.split.offsets[row] : self.split.offsets[row + 1]] = of_row
             self.crc[row] = zlib.crc32(of_row.data)
         self._finished.append(number)
+        if time.monotonic() - self._flushed >= FLUSH_SECONDS:
+            self.flush()
 
-    def flush(self, every: float = 0.0) -> None:
-        """Bring what was written to the disk, if that was not done in the last `every` seconds."""
-        if time.monotonic() - self._flushed < every:
-            return
+    def flush(self) -> None:
+        """Bring what was written to the disk."""
         self.states.flush()
         self.crc.flush()
         self.done[self._finished] = 1  # only now: a batch counts when its bytes are on the disk
@@ -280,7 +283,6 @@ def _encode(
             states = states.reshape(-1, states.shape[-1]).index_select(0, kept)
             if waiting is not None:
                 waiting.result()
-                files.flush(FLUSH_SECONDS)
             waiting = writer.submit(files.write, number, rows, states)
             bar.update(len(states))
         if waiting is not None:
@@ -290,9 +292,6 @@ def _encode(
 
 
 def _finish(encoder: FrozenEncoder, split: TokenizedSplit, partial: Path, folder: Path) -> None:
-    done = np.fromfile(partial / "done.bin", np.uint8)
-    if not done.all():
-        raise RunError(f"encoder cache {partial.name}: {int((done == 0).sum())} batches were not encoded")
     meta = {
         "version": VERSION,
         "rows": len(split),

@@ -1,7 +1,7 @@
 """Which of torch's kernels compute a model, where its own choice is slow on some processors."""
 
 import contextlib
-import platform
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -90,12 +90,7 @@ def product(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tenso
 @cache
 def mkl_lacks_avx512(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     """True on an AMD processor that has AVX-512, if this torch has oneDNN's product."""
-    if platform.machine() != "x86_64" or torch.backends.cpu.get_cpu_capability() != "AVX512":
+    has_product = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    if torch.backends.cpu.get_cpu_capability() != "AVX512" or not has_product or not cpuinfo.exists():
         return False
-    if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
-        return False
-    try:
-        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return False  # not Linux
-    return any(line.startswith("vendor_id") and "AuthenticAMD" in line for line in lines)
+    return re.search(r"^vendor_id.*AuthenticAMD", cpuinfo.read_text("utf-8", "replace"), re.MULTILINE) is not None

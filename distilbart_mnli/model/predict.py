@@ -26,22 +26,16 @@ from distilbart_mnli.model.bart import ShortCutBart
 FORWARD_INPUTS = ("input_ids", "attention_mask", "encoder_hidden_states")
 
 
-@dataclass(frozen=True)
-class Processes:
-    """What evaluation needs to know of the other processes: how many, which one this is, and a sum over all."""
-
-    count: int = 1
-    index: int = 0
-    reduce_sum: Callable[[torch.Tensor], torch.Tensor] = lambda tensor: tensor
-
-
 @dataclass(frozen=True, kw_only=True)
 class Inference:
     """How logits are computed in a run: the same for all its sets."""
 
     batch_size: int
     """Rows in one forward pass of one process."""
-    processes: Processes = Processes()
+    num_processes: int = 1
+    process_index: int = 0
+    reduce_sum: Callable[[torch.Tensor], torch.Tensor] = lambda tensor: tensor
+    """The sum of every process's tensor."""
     autocast: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext
     """The precision: `Accelerator.autocast`."""
     workers: int = 1
@@ -59,9 +53,10 @@ def predict_logits(model: ShortCutBart, collate: Collator, inference: Inference)
     Raises:
         RunError: a row was not computed exactly once.
     """
-    split, processes = collate.split, inference.processes
-    batches = batches_in_length_order(split.lengths, inference.batch_size)
-    mine = batches[processes.index :: processes.count]
+    split = collate.split
+    order = np.argsort(split.lengths, kind="stable")
+    batches = [order[start : start + inference.batch_size] for start in range(0, len(order), inference.batch_size)]
+    mine = batches[inference.process_index :: inference.num_processes]
     was_training = model.training
     model.eval()
     outputs = _outputs(model, collate, mine, inference, len(batches))
@@ -69,20 +64,13 @@ def predict_logits(model: ShortCutBart, collate: Collator, inference: Inference)
     logits = torch.zeros(len(split), model.config.num_labels)
     counts = torch.zeros(len(split), dtype=torch.int32)
     for rows, output in zip(mine, outputs, strict=True):
-        index = torch.from_numpy(rows)
-        logits.index_add_(0, index, output.cpu()[: len(rows)])
-        counts.index_add_(0, index, torch.ones_like(index, dtype=torch.int32))
-    logits, counts = processes.reduce_sum(logits).cpu(), processes.reduce_sum(counts).cpu()
+        logits[rows] += output.cpu()[: len(rows)]
+        counts[rows] += 1
+    logits, counts = inference.reduce_sum(logits).cpu(), inference.reduce_sum(counts).cpu()
     wrong = int((counts != 1).sum())
     if wrong:
         raise RunError(f"evaluation of {split.name}: {wrong} of {len(split)} rows were not computed exactly once")
     return logits.numpy()
-
-
-def batches_in_length_order(lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:
-    """Rows int64 of every batch, the shortest first; a function of the lengths alone."""
-    order = np.argsort(lengths, kind="stable")
-    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
 
 def _outputs(
@@ -103,7 +91,7 @@ def _outputs(
             with inference.autocast():
                 outputs.append(model(**inputs).float())
             inference.mark_step()
-            bar.update(inference.processes.count)
+            bar.update(inference.num_processes)
     return outputs
 
 
@@ -135,9 +123,8 @@ def evaluate_logits(
     Args:
         model_labels: the rows' labels as the model's ids (values for regression).
     """
-    if task.is_regression or label_map is None:
-        references = model_labels
-    else:
+    references = model_labels
+    if label_map is not None:
         inverse = np.full(logits.shape[1], -1)
         inverse[label_map] = np.arange(len(label_map))
         references = inverse[model_labels]
@@ -155,10 +142,7 @@ def write_predictions(
 ) -> None:
     """`eval_predictions_*.tsv`: index, label, prediction (by name) and one logit column a model label, in its order.
 
-    Args:
-        model_labels: the rows' labels as the model's ids (values for regression).
-        predictions: in the task's terms (to_task_predictions).
-        id2label: of the model.
+    The labels are the model's (`id2label`), the predictions the task's (to_task_predictions).
     """
 
     def written(value: Any, names: Mapping[int, str] | Sequence[str]) -> str:

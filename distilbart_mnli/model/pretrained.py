@@ -3,7 +3,7 @@
     teacher = Source("facebook/bart-large-mnli", "teacher")
     config = read_config(teacher)
     model = read_weights(teacher, BartForSequenceClassification, dtype="auto")
-    tokenizer = read_tokenizer(teacher, config.vocab_size)
+    tokenizer = read_tokenizer(teacher)
 
     loaded = load(args, task)    # what a run trains or evaluates: float32, with a head that fits the task
 
@@ -13,6 +13,7 @@ read with weights_only; code beside a model is never run. A model of another kin
 
 import dataclasses
 import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,13 +22,13 @@ import numpy as np
 import torch
 import yaml
 from huggingface_hub import ModelCard, hf_hub_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 from transformers import AutoTokenizer, BartConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from distilbart_mnli.data.labels import is_generic, match_labels
+from distilbart_mnli.data.labels import folded, is_generic, match_labels
 from distilbart_mnli.data.tasks import Task
-from distilbart_mnli.data.tokens import check_tokenizer, digest_of
+from distilbart_mnli.data.tokens import check_tokenizer
 from distilbart_mnli.errors import CommandError, InputError
 from distilbart_mnli.model.bart import ShortCutBart
 from distilbart_mnli.model.source import Source
@@ -94,6 +95,8 @@ def read_weights(source: Source, kind: type[Model], new_head: bool = False, **op
         new_head: the classification head may be missing, or have another shape.
         options: further arguments of from_pretrained.
     """
+    # Weights in a pytorch_model.bin would otherwise set off a request for their conversion, in the background.
+    os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
     with source.reading():
         model, info = kind.from_pretrained(
             source.name,
@@ -115,13 +118,8 @@ def read_weights(source: Source, kind: type[Model], new_head: bool = False, **op
     return model.eval()
 
 
-def read_tokenizer(source: Source, vocab_size: int | None = None, **options: Any) -> PreTrainedTokenizerBase:
-    """The tokenizer beside a model.
-
-    Args:
-        vocab_size: the model's, which the tokenizer must not exceed; None: not looked at.
-        options: further arguments of AutoTokenizer.from_pretrained.
-    """
+def read_tokenizer(source: Source, **options: Any) -> PreTrainedTokenizerBase:
+    """The tokenizer beside a model; `options`: further arguments of AutoTokenizer.from_pretrained."""
     with source.reading():
         tokenizer = AutoTokenizer.from_pretrained(
             source.name, revision=source.revision, cache_dir=source.cache_dir, trust_remote_code=False, **options
@@ -129,10 +127,6 @@ def read_tokenizer(source: Source, vocab_size: int | None = None, **options: Any
     if len(tokenizer) <= len(tokenizer.all_special_ids):
         # transformers makes up one that knows no words where there is no file of it.
         raise source.refused("no tokenizer beside the model; save one there (tokenizer.json)")
-    if vocab_size is not None and len(tokenizer) > vocab_size:
-        raise source.refused(
-            f"its tokenizer has {len(tokenizer)} entries and the model {vocab_size}: they do not belong together"
-        )
     return tokenizer
 
 
@@ -145,7 +139,7 @@ def read_card(source: Source) -> dict[str, Any]:
                 hf_hub_download(source.name, "README.md", revision=source.revision, cache_dir=source.cache_dir)
             )
         data = ModelCard.load(path, ignore_metadata_errors=True).data.to_dict()
-    except (OSError, ValueError, HfHubHTTPError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         if path.exists():
             logger.warning("%s: its README.md cannot be read, so no license is taken from it: %s", source.name, error)
         return {}
@@ -198,8 +192,8 @@ def load(args: Arguments, task: Task) -> Loaded:
     else:
         model = ShortCutBart._from_config(config, attn_implementation=args.attn_implementation, dtype=torch.float32)
         logger.info("%s: a new model from its configuration, nothing trained yet", name)
-    label_map = match_labels(task, _names(config), f"model {name}")
-    if not task.is_regression and is_generic(_names(config).values()):
+    label_map = match_labels(task, config.id2label, f"model {name}")
+    if not task.is_regression and is_generic(config.id2label.values()):
         # A head that never knew its labels learns, and is saved with, the task's names.
         _set_task_labels(config, task)
         model.config.id2label, model.config.label2id = config.id2label, config.label2id
@@ -230,7 +224,7 @@ def _needs_new_head(config: BartConfig, task: Task) -> bool:
     if ARCHITECTURE not in config.architectures:
         return True
     try:
-        match_labels(task, _names(config), "")
+        match_labels(task, config.id2label, "")
     except InputError:
         return True
     return config.num_labels != task.num_labels
@@ -238,16 +232,12 @@ def _needs_new_head(config: BartConfig, task: Task) -> bool:
 
 def _set_task_labels(config: BartConfig, task: Task) -> None:
     names = task.label_names or ("LABEL_0",)
-    if not task.is_regression and sorted(map(str.lower, _names(config).values())) == sorted(map(str.lower, names)):
+    if not task.is_regression and sorted(map(folded, config.id2label.values())) == sorted(map(folded, names)):
         return  # a configuration with the task's names in an order of its own: it keeps that order
     config.num_labels = len(names)
     config.id2label = dict(enumerate(names))
     config.label2id = {name: index for index, name in enumerate(names)}
     config.problem_type = "regression" if task.is_regression else "single_label_classification"
-
-
-def _names(config: BartConfig) -> dict[int, str]:
-    return {int(index): str(label) for index, label in (config.id2label or {}).items()}
 
 
 def _renew_head(model: ShortCutBart) -> None:
@@ -277,10 +267,3 @@ def _is_hub_name(name: str) -> bool:
     except HFValidationError:
         return False
     return not Path(name).exists()
-
-
-def model_digest(model: ShortCutBart) -> str:
-    """SHA-256 of all weights, by name."""
-    return digest_of(
-        *(part for name, t in sorted(model.state_dict().items()) for part in (name, t.detach().cpu().numpy()))
-    )

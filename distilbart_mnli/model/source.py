@@ -59,40 +59,36 @@ class Source:
         try:
             yield
         except READ_ERRORS as error:
-            raise self.explained(error) from error
+            raise self._explained(error) from error
 
-    def explained(self, error: BaseException) -> CommandError:
+    def _explained(self, error: BaseException) -> CommandError:
         """The line for `error`, which may have been raised on account of another one."""
         causes = [error]
         while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None and cause not in causes:
             causes.append(cause)
-
-        def first(kind: type[BaseException]) -> BaseException | None:
-            return next((cause for cause in causes if isinstance(cause, kind)), None)
-
-        if self.is_local:
-            if first(pickle.UnpicklingError):
-                return self.refused("its weights are a pickle that holds more than tensors; such files are not loaded")
-            return self.refused(f"cannot be read: {_in_short(error)}")
         log_in = "log in with `hf auth login`"
-        offline = self.refused("no such folder here, and not in the Hub's cache (HF_HUB_OFFLINE is set)")
-        unreachable = self.refused("no such folder here, and the Hub cannot be reached", HubError)
-        known = {
-            errors.HFValidationError: self.refused("there is no such folder, and it is not a name on the Hub"),
-            errors.GatedRepoError: self.refused(
-                f"access is gated; ask for it at https://huggingface.co/{self.name}, then {log_in}", HubError
-            ),
-            errors.RevisionNotFoundError: self.refused("the Hub has no such revision of it"),
-            errors.RepositoryNotFoundError: self.refused(
-                f"neither a folder here nor a model on the Hub that you may read; if it is private, {log_in}", HubError
-            ),
-            errors.LocalEntryNotFoundError: offline if constants.HF_HUB_OFFLINE else unreachable,
-        }
-        for kind, explanation in known.items():
-            if first(kind):
-                return explanation
-        if refusal := first(errors.HfHubHTTPError):
-            return self.refused(f"the Hub refused: {_in_short(refusal)}", HubError)
+        for cause in causes:
+            match cause:
+                case pickle.UnpicklingError():
+                    return self.refused("its weights are a pickle that holds more than tensors; that is not loaded")
+                case _ if self.is_local:
+                    continue
+                case errors.HFValidationError():
+                    return self.refused("there is no such folder, and it is not a name on the Hub")
+                case errors.GatedRepoError():
+                    ask = f"access is gated; ask for it at https://huggingface.co/{self.name}, then {log_in}"
+                    return self.refused(ask, HubError)
+                case errors.RevisionNotFoundError():
+                    return self.refused("the Hub has no such revision of it")
+                case errors.RepositoryNotFoundError():
+                    nowhere = "neither a folder here nor a model on the Hub that you may read"
+                    return self.refused(f"{nowhere}; if it is private, {log_in}", HubError)
+                case errors.LocalEntryNotFoundError() if constants.HF_HUB_OFFLINE:
+                    return self.refused("no such folder here, and not in the Hub's cache (HF_HUB_OFFLINE is set)")
+                case errors.LocalEntryNotFoundError():
+                    return self.refused("no such folder here, and the Hub cannot be reached", HubError)
+                case errors.HfHubHTTPError():
+                    return self.refused(f"the Hub refused: {_in_short(cause)}", HubError)
         return self.refused(f"cannot be read: {_in_short(error)}")
 
 

@@ -29,7 +29,7 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, WEIGH
 from distilbart_mnli.errors import InputError, RunError
 from distilbart_mnli.files import atomic_folder
 from distilbart_mnli.model.bart import count_parameters
-from distilbart_mnli.model.layers import check_layers, select_layers, show_layers
+from distilbart_mnli.model.kept_layers import check_layers, select_layers, show_layers
 from distilbart_mnli.model.pretrained import (
     ARCHITECTURE,
     check_head,
@@ -70,13 +70,11 @@ class StudentPlan:
 
 @dataclass(frozen=True)
 class Student:
-    """A student in memory, and what its card and its summary say about it."""
+    """A student that is saved, and one line about it and about its teacher."""
 
     model: BartForSequenceClassification
-    tokenizer: PreTrainedTokenizerBase
-    teacher_summary: str
     summary: str
-    card: str
+    teacher_summary: str
 
 
 def copy_layers(
@@ -118,39 +116,26 @@ def create_student(plan: StudentPlan, save_path: Path, overwrite: bool = False) 
     """All of it: check, read the teacher, copy, save, verify. Nothing is written on any error.
 
     Raises:
-        InputError, RunError, HubError: see build_student, check_save_path and save_student.
+        InputError: the layers do not fit the teacher, or the teacher or `save_path` cannot be used.
+        HubError: the Hub refused or could not be reached.
+        RunError: see save_model.
     """
     check_save_path(save_path, plan.teacher_name_or_path, overwrite)
-    student = build_student(plan)
-    save_student(student, save_path)
-    return student
-
-
-def build_student(plan: StudentPlan) -> Student:
-    """Read the teacher and copy its layers.
-
-    Raises:
-        InputError: the layers do not fit the teacher, or the teacher cannot be used.
-        HubError: the Hub refused or could not be reached.
-    """
     source = Source(plan.teacher_name_or_path, "teacher", plan.teacher_revision)
     config = read_config(source)
     check_head(source, config)
     encoder_layer_ids = plan.kept("encoder", config.encoder_layers)
     decoder_layer_ids = plan.kept("decoder", config.decoder_layers)
-    tokenizer = read_tokenizer(source, config.vocab_size)
+    tokenizer = read_tokenizer(source)
+    if len(tokenizer) > config.vocab_size:
+        raise source.refused(f"its tokenizer has {len(tokenizer)} entries, the model {config.vocab_size} embeddings")
     teacher = read_weights(source, BartForSequenceClassification, dtype="auto")
     model = copy_layers(teacher, encoder_layer_ids, decoder_layer_ids)
     # A local path says where files lay on one machine; only the folder's own name is worth publishing.
     model.config.teacher_name_or_path = Path(source.name).resolve().name if source.is_local else source.name
     model.config.encoder_layer_ids, model.config.decoder_layer_ids = encoder_layer_ids, decoder_layer_ids
-    return Student(
-        model=model,
-        tokenizer=tokenizer,
-        teacher_summary=f"{source.name}: {describe(teacher)}",
-        summary=describe(model),
-        card=student_card(model, source),
-    )
+    save_model(model, tokenizer, save_path, student_card(model, source))
+    return Student(model, describe(model), f"{source.name}: {describe(teacher)}")
 
 
 def student_card(model: BartForSequenceClassification, source: Source) -> str:
@@ -174,7 +159,7 @@ def student_card(model: BartForSequenceClassification, source: Source) -> str:
 | encoder | {show_layers(model.config.encoder_layer_ids)} |
 | decoder | {show_layers(model.config.decoder_layer_ids)} |
 
-Labels, in the teacher's order: {", ".join(label for _, label in sorted((model.config.id2label or {}).items()))}.
+Labels, in the teacher's order: {", ".join(label for _, label in sorted(model.config.id2label.items()))}.
 Made by create_student.py; run_glue.py fine-tunes it.
 """
     return f"---\n{metadata}\n---\n\n{body}"
@@ -228,50 +213,54 @@ def _no_model(folder: Path) -> str | None:
     return f"has a folder in it ({inner[0]})" if inner else None
 
 
-def save_student(student: Student, save_path: Path) -> None:
+def save_model(
+    model: BartForSequenceClassification, tokenizer: PreTrainedTokenizerBase, save_path: Path, card: str | None = None
+) -> None:
     """Write, read back, run once, rename into place.
 
+    Args:
+        card: README.md; None: without one.
+
     Raises:
-        RunError: what was written does not read back as the student, or the disk is full.
+        RunError: what was written does not read back as the model, or the disk is full.
         InputError: the folder cannot be written.
     """
     try:
         with atomic_folder(save_path) as folder:
-            student.model.save_pretrained(folder)
-            student.tokenizer.save_pretrained(folder)
+            model.save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
             # safetensors writes for the owner alone; a model is as readable as the files beside it.
             (folder / "model.safetensors").chmod((folder / "config.json").stat().st_mode)
-            (folder / "README.md").write_text(student.card, encoding="utf-8")
-            verify_student(folder, student.model)
+            if card is not None:
+                (folder / "README.md").write_text(card, encoding="utf-8")
+            verify_model(folder, model)
     except (PermissionError, FileNotFoundError, NotADirectoryError) as error:
         raise InputError(f"save_path {save_path}: cannot be written: {error.strerror}") from error
     except (OSError, SafetensorError) as error:
         raise RunError(f"save_path {save_path}: writing failed, nothing is left of it: {error}") from error
 
 
-def verify_student(folder: Path, expected: BartForSequenceClassification) -> None:
+def verify_model(folder: Path, expected: BartForSequenceClassification) -> None:
     """Read `folder` as any user would, with stock transformers, and classify one pair.
 
     Raises:
-        RunError: another class or label map, embeddings that no longer share storage, a tensor that differs from
-            `expected`, or logits that are not finite.
+        RunError: another label map, embeddings that no longer share storage, a tensor that differs from `expected`,
+            or logits that are not finite.
     """
     model = AutoModelForSequenceClassification.from_pretrained(folder, dtype="auto", local_files_only=True).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
 
     def require(condition: bool, message: str) -> None:
         if not condition:
-            raise RunError(f"the saved student {message}; it was removed")
+            raise RunError(f"the saved model {message}; it was removed")
 
-    require(type(model) is BartForSequenceClassification, f"reads back as {type(model).__name__}")
-    require(model.config.label2id == expected.config.label2id, "has lost the teacher's labels")
+    require(model.config.label2id == expected.config.label2id, "has lost its labels")
     tables = (model.model.shared, model.model.encoder.embed_tokens, model.model.decoder.embed_tokens)
     require(len({table.weight.data_ptr() for table in tables}) == 1, "has token tables that do not share storage")
     saved = model.state_dict()
     for name, tensor in expected.state_dict().items():
         same = name in saved and saved[name].dtype == tensor.dtype and torch.equal(saved[name], tensor)
-        require(same, f"differs from the teacher in {name} (or the teacher holds NaN there)")
+        require(same, f"differs from its origin in {name} (or that holds NaN there)")
     with torch.inference_mode():
         logits = model(**tokenizer("A man eats.", "A person eats.", return_tensors="pt")).logits
-    require(logits.shape == (1, expected.config.num_labels), f"gives logits of shape {tuple(logits.shape)}")
     require(bool(torch.isfinite(logits).all()), "gives logits that are not finite")

@@ -259,6 +259,10 @@ class Arguments:
     license: str | None = None
     """License for the model card, where the teacher's card names none; a publish-only run adds it too."""
 
+    def without_token(self) -> dict[str, Any]:
+        """Every option but the token, for whatever is written or sent."""
+        return {name: value for name, value in vars(self).items() if name != "hub_token"}
+
 
 # Titles of --help, each with the first option under it.
 GROUPS = {

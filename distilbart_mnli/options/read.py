@@ -26,24 +26,20 @@ logger = logging.getLogger(__name__)
 # true and false are now. Each is translated with one log line.
 OLD_NAMES: dict[str, str | dict[bool, dict[str, str]] | None] = {
     "evaluate_during_training": {True: {"eval_strategy": "steps"}, False: {}},
-    "evaluation_strategy": "eval_strategy",
-    "warmup_ratio": "warmup_steps",
     "group_by_length": {
         True: {"train_sampling_strategy": "group_by_length"},
         False: {"train_sampling_strategy": "random"},
     },
+    "evaluation_strategy": "eval_strategy",
+    "warmup_ratio": "warmup_steps",
     "per_gpu_train_batch_size": "per_device_train_batch_size",
     "per_gpu_eval_batch_size": "per_device_eval_batch_size",
     "max_length": "max_seq_length",
     "no_cuda": "use_cpu",
     "activation_checkpointing": "gradient_checkpointing",
     "push_to_hub_model_id": "hub_model_id",
-    "overwrite_cache": None,
-    "fp16_opt_level": None,
-    "fp16_backend": None,
-    "logging_dir": None,
-    "local_rank": None,
-    "use_fast_tokenizer": None,
+    **dict.fromkeys(("overwrite_cache", "fp16_opt_level", "fp16_backend"), None),
+    **dict.fromkeys(("logging_dir", "local_rank", "use_fast_tokenizer"), None),
 }
 TRUTH = {**dict.fromkeys(("true", "yes", "1", "on"), True), **dict.fromkeys(("false", "no", "0", "off"), False)}
 FILE_ENDINGS = (".json", ".yaml", ".yml")

@@ -41,11 +41,8 @@ def _broken(args: Arguments) -> Iterator[str]:
         yield "fp16 and bf16 exclude each other: set one of them to false"
     if args.warmup_steps >= 1 and args.warmup_steps % 1:
         yield f"warmup_steps {args.warmup_steps}: below 1 a share of all steps, from 1 on a whole number of them"
-    if args.do_train:
-        yield from _broken_in_training(args)
-
-
-def _broken_in_training(args: Arguments) -> Iterator[str]:
+    if not args.do_train:
+        return
     if args.max_steps == 0:
         yield "max_steps must be positive, or -1 for num_train_epochs"
     if args.max_steps < 0 and args.num_train_epochs == 0:
@@ -54,7 +51,7 @@ def _broken_in_training(args: Arguments) -> Iterator[str]:
         yield f"lr_scheduler_type {args.lr_scheduler_type} follows evaluations: set eval_strategy to steps or epoch"
     _check_schedule(args)
     for name in ("load_best_model_at_end", "early_stopping_patience"):
-        if getattr(args, name) not in (False, None) and args.eval_strategy == "no":
+        if getattr(args, name) and args.eval_strategy == "no":
             yield f"{name} needs evaluations: set eval_strategy to steps or epoch"
     if args.load_best_model_at_end:
         best, every = "load_best_model_at_end needs", args.eval_steps or args.logging_steps

@@ -17,7 +17,7 @@ from distilbart_mnli.data.tokens import TokenizedSplit, tokenize
 from distilbart_mnli.model.bart import ShortCutBart
 from distilbart_mnli.model.encoder_cache import EncoderCache, FrozenEncoder, default_folder
 from distilbart_mnli.model.encoder_cache_build import CacheRequest, open_or_build
-from distilbart_mnli.model.predict import Inference, Processes
+from distilbart_mnli.model.predict import Inference
 from distilbart_mnli.model.pretrained import Loaded
 from distilbart_mnli.options.fields import PRECISION_DTYPES, Arguments
 from distilbart_mnli.train.device import Device
@@ -76,9 +76,9 @@ class Run:
     def inference(self) -> Inference:
         return Inference(
             batch_size=self.args.per_device_eval_batch_size,
-            processes=Processes(
-                self.accelerator.num_processes, self.accelerator.process_index, self.sum_over_processes
-            ),
+            num_processes=self.accelerator.num_processes,
+            process_index=self.accelerator.process_index,
+            reduce_sum=self.sum_over_processes,
             autocast=self.accelerator.autocast,
             workers=self.args.dataloader_num_workers,
             static_shapes=self.device.static_shapes,

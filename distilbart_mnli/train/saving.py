@@ -44,11 +44,7 @@ def library_versions() -> dict[str, str]:
 
 def save_model(run: Run, folder: Path, dtype: torch.dtype) -> None:
     """A stock model with its tokenizer, in `dtype`."""
-    trained = to_stock(run.model)
-    with torch.device("meta"):
-        stock = type(trained)(trained.config)
-    tensors = {name: tensor.to(device="cpu", dtype=dtype) for name, tensor in trained.state_dict().items()}
-    stock.load_state_dict(tensors, assign=True)
+    stock = to_stock(run.model).to(device="cpu", dtype=dtype)
     stock.tie_weights()
     before, stock.config.dtype = stock.config.dtype, dtype
     stock.save_pretrained(folder)
@@ -138,10 +134,9 @@ def save_final_model(run: Run, state: TrainState) -> None:
 
 def shown_arguments(args: Arguments) -> str:
     """training_args.json: every option as given, without the token and without this machine's paths."""
-    values = {name: value for name, value in dataclasses.asdict(args).items() if name != "hub_token"}
     shown = {
         name: shown_path(value) if isinstance(value, str) and name != "hub_model_id" else value
-        for name, value in values.items()
+        for name, value in args.without_token().items()
     }
     return json.dumps(shown, indent=2) + "\n"
 

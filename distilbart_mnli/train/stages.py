@@ -14,9 +14,9 @@ from distilbart_mnli.data.splits import Split, get_task, load_evaluation, load_t
 from distilbart_mnli.data.submission import write_submission
 from distilbart_mnli.data.tasks import Task, set_suffix
 from distilbart_mnli.errors import InputError, RunError
-from distilbart_mnli.model.bart import count_parameters, freeze
+from distilbart_mnli.model.bart import count_parameters, freeze, weights_digest
 from distilbart_mnli.model.predict import to_task_predictions
-from distilbart_mnli.model.pretrained import load, model_digest
+from distilbart_mnli.model.pretrained import load
 from distilbart_mnli.options.fields import Arguments
 from distilbart_mnli.processes import barrier, lock_output_dir, same_outcome_on_all_ranks
 from distilbart_mnli.publish import hub, smoke_test
@@ -149,7 +149,7 @@ def train(run: Run, sets: list[EvaluationSet]) -> Training:
         train_split = load_train(args, run.task)
     split = tokenize_split(run, train_split)
     freeze(model, args.freeze_encoder, args.freeze_embeds, args.frozen_encoder_dropout)
-    digest = model_digest(model)
+    digest = weights_digest(model)
     trainable, total = count_parameters(model)
     logger.info(
         "%d training examples, %d tokens on average; %.1f M parameters are trained, %.1f M are frozen",
@@ -158,8 +158,8 @@ def train(run: Run, sets: list[EvaluationSet]) -> Training:
         trainable / 1e6,
         (total - trainable) / 1e6,
     )
-    tracked = {name: value for name, value in vars(args).items() if name != "hub_token"}
-    trackers = Trackers(args.report_to, args.run_name or run.output_dir.name, run.output_dir, tracked, run.is_main)
+    run_name = args.run_name or run.output_dir.name
+    trackers = Trackers(args.report_to, run_name, run.output_dir, args.without_token(), run.is_main)
     training = Training(run, split, sets, trackers)
     if run.is_main:
         checkpoints.remove_leftovers(run.output_dir)

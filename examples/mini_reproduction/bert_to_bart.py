@@ -21,87 +21,63 @@ order of facebook/bart-large-mnli.
 Exit codes: 0 done; 1 the disk failed; 2 bad input, nothing was written; 3 the Hub refused or cannot be reached.
 """
 
-import os
 import sys
 from pathlib import Path
-from typing import Any
 
 import torch
 from huggingface_hub import ModelCardData
 from transformers import BartConfig, BartForSequenceClassification, BertConfig, BertModel, PreTrainedTokenizerBase
-from transformers.utils import logging
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
-from distilbart_mnli.command_line import OneLineParser  # noqa: E402
-from distilbart_mnli.data.tokens import check_tokenizer  # noqa: E402  (needs the line above)
-from distilbart_mnli.errors import InputError, run_command  # noqa: E402
-from distilbart_mnli.model.pretrained import read_card, read_settings, read_tokenizer, read_weights  # noqa: E402
-from distilbart_mnli.model.source import Source  # noqa: E402
-from distilbart_mnli.model.student import Student, check_save_path, describe, save_student  # noqa: E402
+from distilbart_mnli.command_line import OneLineParser, set_up_logging
+from distilbart_mnli.data.tokens import check_tokenizer
+from distilbart_mnli.errors import run_command
+from distilbart_mnli.model.pretrained import read_card, read_settings, read_tokenizer, read_weights
+from distilbart_mnli.model.source import Source
+from distilbart_mnli.model.student import check_save_path, describe, save_model
 
 LABELS = ("contradiction", "neutral", "entailment")  # the order of facebook/bart-large-mnli
 POSITION_OFFSET = 2  # of transformers' BartLearnedPositionalEmbedding: position k reads row k + 2
 
 
-def load_bert_config(name_or_path: str, revision: str = "main") -> BertConfig:
+def read_bert_config(source: Source) -> BertConfig:
     """The configuration of a BERT encoder whose layers fit into BART; nothing large is read.
 
     Raises:
         InputError: nothing there, not readable, or a model whose layers compute something else, with the reason.
         HubError: the Hub refused or could not be reached.
     """
-    source = Source(name_or_path, "BERT", revision)
     values = read_settings(source)
     # transformers 5 reads relative positions as absolute ones without a word, so the configuration must be asked.
-    expected: tuple[tuple[str, Any, Any], ...] = (
-        ("model_type", values.get("model_type"), "bert"),
-        ("position_embedding_type", values.get("position_embedding_type", "absolute"), "absolute"),
-        ("hidden_act", values.get("hidden_act", "gelu"), "gelu"),
-        ("is_decoder", values.get("is_decoder", False), False),
-        ("add_cross_attention", values.get("add_cross_attention", False), False),
-    )
-    for key, value, wanted in expected:
+    flags = {"is_decoder": False, "add_cross_attention": False}
+    expected = {"model_type": "bert", "position_embedding_type": "absolute", "hidden_act": "gelu", **flags}
+    for key, wanted in expected.items():
+        value = {**expected, "model_type": None, **values}[key]
         if value != wanted:
-            raise InputError(
-                f"BERT {name_or_path}: {key} is {value}; only a BERT encoder with {key} {wanted} becomes a BART"
-            )
+            raise source.refused(f"{key} is {value}; only a BERT encoder with {key} {wanted} becomes a BART")
     with source.reading():
         config = BertConfig.from_dict(values)
     if not config.num_hidden_layers:
-        raise InputError(f"BERT {name_or_path}: num_hidden_layers is {config.num_hidden_layers}; expected at least 1")
+        raise source.refused(f"num_hidden_layers is {config.num_hidden_layers}; expected at least 1")
     if config.hidden_size % config.num_attention_heads:
-        raise InputError(
-            f"BERT {name_or_path}: hidden_size {config.hidden_size} is no multiple of its "
-            f"{config.num_attention_heads} heads"
+        raise source.refused(
+            f"hidden_size {config.hidden_size} is no multiple of its {config.num_attention_heads} heads"
         )
     return config
 
 
-def load_bert(name_or_path: str, config: BertConfig, revision: str = "main") -> BertModel:
-    """The encoder in float32, eval mode; from safetensors, or a pytorch_model.bin read without running it.
-
-    Raises:
-        InputError: weights missing, damaged, incomplete, of other shapes than config.json says, or an unsafe pickle.
-        HubError: the Hub refused or could not be reached.
-    """
-    source = Source(name_or_path, "BERT", revision)
-    return read_weights(source, BertModel, config=config, dtype=torch.float32, add_pooling_layer=False)
-
-
-def load_bert_tokenizer(name_or_path: str, config: BertConfig, revision: str = "main") -> PreTrainedTokenizerBase:
+def read_bert_tokenizer(source: Source) -> PreTrainedTokenizerBase:
     """The encoder's tokenizer, without token types: a BART has none.
 
     Raises:
-        InputError: none there, one that does not fit the model, or one without [CLS], [SEP] or [PAD].
+        InputError: none there, or one without [CLS], [SEP] or [PAD].
         HubError: the Hub refused or could not be reached.
     """
-    inputs = ["input_ids", "attention_mask"]
-    tokenizer = read_tokenizer(Source(name_or_path, "BERT", revision), config.vocab_size, model_input_names=inputs)
+    tokenizer = read_tokenizer(source, model_input_names=["input_ids", "attention_mask"])
     for name in ("pad_token", "cls_token", "sep_token"):
         if getattr(tokenizer, f"{name}_id") is None:
-            raise InputError(f"BERT {name_or_path}: its tokenizer has no {name}")
+            raise source.refused(f"its tokenizer has no {name}")
     return tokenizer
 
 
@@ -179,13 +155,11 @@ def bert_to_bart(bert: BertModel, tokenizer: PreTrainedTokenizerBase, seed: int 
     return model.eval()
 
 
-def card(model: BartForSequenceClassification, name_or_path: str, revision: str) -> str:
+def card(model: BartForSequenceClassification, source: Source) -> str:
     """README.md of the untrained classifier. License and language are those of the BERT's card, where it has one."""
-    source = Source(name_or_path, "BERT", revision)
-    metadata = ModelCardData(
-        **read_card(source), library_name="transformers", base_model=None if source.is_local else name_or_path
-    )
-    name = Path(name_or_path).resolve().name if source.is_local else f"{name_or_path} (revision {revision})"
+    base = None if source.is_local else source.name
+    metadata = ModelCardData(**read_card(source), library_name="transformers", base_model=base)
+    name = f"{source.name} (revision {source.revision})" if base else Path(source.name).resolve().name
     return f"""---
 {metadata}
 ---
@@ -198,10 +172,7 @@ answers are chance until run_glue.py has trained the model. Made by examples/min
 
 
 def main() -> None:
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    # A BERT stored as pytorch_model.bin would otherwise set off a background request for its conversion.
-    os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
+    set_up_logging(format="%(message)s")
     parser = OneLineParser(prog="bert_to_bart.py", description=__doc__)
     add = parser.add_argument
     add("--bert", required=True, metavar="FOLDER_OR_HUB_ID", help="a BERT encoder")
@@ -212,14 +183,14 @@ def main() -> None:
     args = parser.parse_args()
     save_path = Path(args.save_path)
     check_save_path(save_path, args.bert, args.overwrite)
-    config = load_bert_config(args.bert, args.revision)
-    tokenizer = load_bert_tokenizer(args.bert, config, args.revision)
+    source = Source(args.bert, "BERT", args.revision)
+    config, tokenizer = read_bert_config(source), read_bert_tokenizer(source)
     check_tokenizer(tokenizer, bart_config(config, tokenizer), config.max_position_embeddings, f"BERT {args.bert}")
-    model = bert_to_bart(load_bert(args.bert, config, args.revision), tokenizer, args.seed)
-    summary = describe(model)
-    save_student(Student(model, tokenizer, args.bert, summary, card(model, args.bert, args.revision)), save_path)
+    bert = read_weights(source, BertModel, config=config, dtype=torch.float32, add_pooling_layer=False)
+    model = bert_to_bart(bert, tokenizer, args.seed)
+    save_model(model, tokenizer, save_path, card(model, source))
     print(f"BERT  {args.bert}: {config.num_hidden_layers} layers")
-    print(f"BART  {args.save_path}: {summary}")
+    print(f"BART  {args.save_path}: {describe(model)}")
 
 
 if __name__ == "__main__":

@@ -30,7 +30,6 @@ from examples.common import Steps, is_model, markdown, read_json, results, shown
 
 STUDENTS = (1, 2, 3, 4)
 DATA_FILES = ("train.tsv", "dev_matched.tsv", "dev_mismatched.tsv")
-COMPARISON = ("tradeoffs.md", "tradeoffs.csv", "tradeoffs.json", "tradeoffs.png")
 HEAD = ("model", "copied, matched", "copied, mismatched", "tuned, matched", "tuned, mismatched", "training loop, s")
 SETTINGS = "reproduction.json"
 """What the results in output_dir were made from."""
@@ -42,46 +41,31 @@ class Reproduction:
     def __init__(self, args: argparse.Namespace):
         self.args, self.folder, self.steps = args, args.output_dir, Steps()
 
-    def glue(self, whole: bool, file: str, model: str, output: str) -> None:
-        """One run of run_glue.py with args/mini/`file`."""
+    def glue(self, file: str, model: str, output: str) -> None:
+        """One run of run_glue.py with args/mini/`file`. A training is whole with its model card, written last."""
         words = ["run_glue.py", f"args/mini/{file}", "--model_name_or_path", shown(self.folder / model)]
         words += ["--data_dir", shown(self.args.data_dir), "--output_dir", shown(self.folder / output)]
         words += ["--encoder_cache_dir", shown(self.folder / "encoder_cache")]
+        whole = results(self.folder / output, "eval_accuracy_mm") != {}
         if file != "evaluate.json":
-            words += ["--resume_from_checkpoint", "true"]
-            if self.args.max_train_samples is not None:
-                words += ["--max_train_samples", str(self.args.max_train_samples)]
-        self.steps.run(*words, *self.max_eval_samples, whole=whole)
+            words += ["--resume_from_checkpoint", "true", *self.given("max_train_samples")]
+            whole = whole and (self.folder / output / "README.md").is_file()
+        self.steps.run(*words, *self.given("max_eval_samples"), whole=whole)
 
-    @property
-    def max_eval_samples(self) -> list[str]:
-        number = self.args.max_eval_samples
-        return [] if number is None else ["--max_eval_samples", str(number)]
-
-    def train(self, file: str, model: str, output: str) -> None:
-        """A training and its evaluation; whole once there are results and the model card, which is written last."""
-        folder = self.folder / output
-        whole = (folder / "README.md").is_file() and results(folder, "train_runtime", "eval_accuracy_mm") != {}
-        self.glue(whole, file, model, output)
-
-    def copy(self, number: int, student: str, copied: str) -> None:
-        """A student's layers copied, and evaluated as they are."""
-        words = ["create_student.py", "--teacher_model_name_or_path", shown(self.folder / "teacher")]
-        words += ["--student_decoder_layers", str(number), "--save_path", shown(self.folder / student)]
-        self.steps.run(*words, whole=is_model(self.folder / student))
-        evaluated = results(self.folder / copied, "eval_accuracy_mm") != {}
-        self.glue(evaluated, "evaluate.json", student, copied)
+    def given(self, option: str) -> list[str]:
+        """The option as it was given to this script, for those that it runs."""
+        value = getattr(self.args, option)
+        return [] if value is None else [f"--{option}", str(value)]
 
     def compare(self, models: list[str]) -> None:
         """The trade-off sheet; done again when it was made with another zero-shot file."""
-        output, zero_shot = self.folder / "tradeoffs", self.args.zero_shot
         words = ["compare_models.py", *(shown(self.folder / name) for name in models)]
-        words += ["--data_dir", shown(self.args.data_dir), "--output_dir", shown(output)]
-        words += self.max_eval_samples
-        if zero_shot:
-            words += ["--zero_shot", shown(zero_shot)]
+        words += ["--data_dir", shown(self.args.data_dir), "--output_dir", shown(self.folder / "tradeoffs")]
+        words += self.given("max_eval_samples")
+        if self.args.zero_shot:
+            words += ["--zero_shot", shown(self.args.zero_shot)]
         settings = read_json(self.folder / SETTINGS)
-        whole = all((output / name).is_file() for name in COMPARISON) and settings.get("compared") == words
+        whole = (self.folder / "tradeoffs" / "tradeoffs.md").is_file() and settings.get("compared") == words
         self.steps.run(*words, whole=whole)
         write_json(self.folder / SETTINGS, {**settings, "compared": words})
 
@@ -97,27 +81,27 @@ class Reproduction:
         words += ["--revision", self.args.revision, "--save_path", shown(self.folder / "untrained")]
         self.steps.run(*words, whole=is_model(self.folder / "untrained"))
         layers = read_json(self.folder / "untrained" / "config.json")["decoder_layers"]
-        self.train("teacher.json", "untrained", "teacher")
+        self.glue("teacher.json", "untrained", "teacher")
         rows = [(f"teacher {layers}-{layers}", "", "teacher")]
-        models = ["teacher"]
         for number in (number for number in STUDENTS if number < layers):
             name = f"{layers}-{number}"
             student, copied, tuned = f"student-{name}", f"copied-{name}", f"distilbart-mnli-{name}"
-            self.copy(number, student, copied)
-            self.train(f"distilbart-mnli-6-{number}.json", student, tuned)
+            words = ["create_student.py", "--teacher_model_name_or_path", shown(self.folder / "teacher")]
+            words += ["--student_decoder_layers", str(number), "--save_path", shown(self.folder / student)]
+            self.steps.run(*words, whole=is_model(self.folder / student))
+            self.glue("evaluate.json", student, copied)
+            self.glue(f"distilbart-mnli-6-{number}.json", student, tuned)
             rows.append((f"student {name}", copied, tuned))
-            models.append(tuned)
         table = self.table(rows)
         with atomic_file(self.folder / "table.md") as file:
             file.write_text(table, encoding="utf-8")
-        self.compare(models)
+        self.compare([tuned for *_, tuned in rows])
         return table
 
     def check_settings(self) -> None:
         """Remember what the results are made from; refuse to mix them with those of something else."""
-        args = self.args
-        names = ("bert", "revision", "data_dir", "max_train_samples", "max_eval_samples")
-        asked = {name: str(args.data_dir) if name == "data_dir" else getattr(args, name) for name in names}
+        names = ("bert", "revision", "max_train_samples", "max_eval_samples")
+        asked = {"data_dir": str(self.args.data_dir), **{name: getattr(self.args, name) for name in names}}
         path = self.folder / SETTINGS
         before = read_json(path)
         for key, value in asked.items():
@@ -133,19 +117,16 @@ class Reproduction:
         """Markdown: accuracies in percent before and after fine-tuning, seconds of the training loop."""
         lines = []
         for name, *folders in rows:
-            copied, tuned = (results(self.folder / folder) if folder else {} for folder in folders)
-            cells = [percent(values, key) for values in (copied, tuned) for key in ("accuracy", "accuracy_mm")]
-            lines.append((name, *cells, f"{tuned['train_runtime']:.0f}"))
+            both = [results(self.folder / folder) if folder else {} for folder in folders]
+            figures = [values.get(key) for values in both for key in ("eval_accuracy", "eval_accuracy_mm")]
+            cells = ["" if figure is None else f"{100 * figure:.2f}" for figure in figures]
+            lines.append((name, *cells, f"{both[1]['train_runtime']:.0f}"))
         teacher = results(self.folder / "teacher")
         return (
             f"{markdown(HEAD, lines)}\n{teacher['train_samples']:,} training examples; evaluated on "
             f"{teacher['eval_samples']:,} matched and {teacher['eval_samples_mm']:,} mismatched examples. "
             "Accuracies in percent.\n"
         )
-
-
-def percent(values: dict[str, Any], key: str) -> str:
-    return f"{100 * values[f'eval_{key}']:.2f}" if values else ""
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:

@@ -8,19 +8,17 @@ layer norms 1 and 0. Kept, bit for bit: the encoder, the token and position tabl
 embeddings, and the classification head.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
 import torch
 from transformers import BartConfig, BartForSequenceClassification
-from transformers.utils import logging
 
+from distilbart_mnli.command_line import OneLineParser, set_up_logging
 from distilbart_mnli.errors import run_command
-from distilbart_mnli.files import atomic_folder
-from distilbart_mnli.model.pretrained import read_config, read_tokenizer, read_weights
+from distilbart_mnli.model.pretrained import read_tokenizer, read_weights
 from distilbart_mnli.model.source import Source
-from distilbart_mnli.model.student import check_save_path
+from distilbart_mnli.model.student import check_save_path, save_model
 
 
 def renew_decoder_layers(student: BartForSequenceClassification, seed: int) -> None:
@@ -35,36 +33,27 @@ def renew_decoder_layers(student: BartForSequenceClassification, seed: int) -> N
 
 
 def make_fresh_student(student: str, save_path: Path, seed: int) -> int:
-    """Read the student, renew its decoder layers, save it with its tokenizer. It appears whole or not at all.
-
-    Returns:
-        the number of decoder layers.
+    """Read the student, renew its decoder layers, save it with its tokenizer; returns the number of decoder layers.
 
     Raises:
         InputError: no BART classifier in `student`, or save_path is not a new or an empty folder.
+        RunError: the disk is full.
     """
     check_save_path(save_path, student)
     source = Source(student, "student")
-    tokenizer = read_tokenizer(source, read_config(source).vocab_size)
     model = read_weights(source, BartForSequenceClassification, dtype="auto")
     renew_decoder_layers(model, seed)
-    with atomic_folder(save_path) as folder:
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+    save_model(model, read_tokenizer(source), save_path)
     return model.config.decoder_layers
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m examples.questions.fresh_student",
-        description=__doc__,
-        formatter_class=argparse.RawTextHelpFormatter,
-    )
+    parser = OneLineParser(prog="python -m examples.questions.fresh_student", description=__doc__)
     parser.add_argument("--student", required=True, metavar="FOLDER", help="made by create_student.py")
     parser.add_argument("--save_path", required=True, type=Path, metavar="FOLDER", help="a new or an empty folder")
     parser.add_argument("--seed", type=int, default=1, help="of the new weights (default: 1)")
     args = parser.parse_args()
-    logging.disable_progress_bar()
+    set_up_logging(format="%(message)s")
     layers = make_fresh_student(args.student, args.save_path, args.seed)
     print(f"{args.save_path}: {layers} new decoder layers (seed {args.seed}); everything else is {args.student}'s")
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distilbart_mnli.model.layers import select_layers
+from distilbart_mnli.model.kept_layers import select_layers
 from examples.common import results
 
 COPIED, FIRST, FRESH, TEACHER = "copied", "first", "fresh", "teacher"

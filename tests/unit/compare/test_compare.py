@@ -15,8 +15,8 @@ from transformers import AutoTokenizer, BartForSequenceClassification
 
 from compare_models import read_arguments
 from distilbart_mnli.compare import speed
-from distilbart_mnli.compare.candidates import candidate_names, groups_of, load_candidates
 from distilbart_mnli.compare.compare import CompareOptions, compare_models
+from distilbart_mnli.compare.evaluate import candidate_names, groups_of, load_candidates
 from distilbart_mnli.compare.sheet import Sheet, draw, label_offsets, quality_table, speed_table
 from distilbart_mnli.data.splits import load_evaluation
 from distilbart_mnli.data.tasks import TASKS

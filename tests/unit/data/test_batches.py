@@ -216,7 +216,7 @@ def test_prefetched_batches_come_in_order_whoever_is_faster(workers):
 
 def test_prefetching_works_ahead_but_not_without_bound():
     made = []
-    stream = prefetch(lambda item: made.append(item) or item, range(1000), workers=2, depth=2)
+    stream = prefetch(lambda item: made.append(item) or item, range(1000), workers=2)
     assert next(stream) == 0
     time.sleep(0.1)
     assert 2 <= len(made) <= 6

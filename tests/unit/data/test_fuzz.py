@@ -32,6 +32,7 @@ PIECES += [
     b"[" * 50,
 ]
 soup = st.lists(st.one_of(st.sampled_from(PIECES), st.binary(max_size=4)), max_size=40).map(b"".join)
+pytestmark = pytest.mark.slow
 many = settings(max_examples=300, deadline=None, database=None, derandomize=True)
 
 

@@ -152,6 +152,7 @@ def test_the_last_eos_is_found_by_arithmetic():
     assert last_eos_position(ids, 2).tolist() == [5, 7, 6, 0]
 
 
+@pytest.mark.slow
 def test_no_shape_depends_on_the_data():
     """A graph that is exported for symbolic sizes gives the logits of the model at other sizes."""
     _, ours = both(2, "eager")
@@ -163,6 +164,7 @@ def test_no_shape_depends_on_the_data():
         assert close(exported.module()(other_ids, other_mask), ours(other_ids, other_mask), 1e-6)
 
 
+@pytest.mark.slow
 def test_a_compiled_model_neither_breaks_its_graph_nor_recompiles_for_another_length():
     torch._dynamo.reset()
     _, ours = both(2)

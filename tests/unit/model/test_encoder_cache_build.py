@@ -144,6 +144,7 @@ built(model, split, sys.argv[1])
 """
 
 
+@pytest.mark.slow
 def test_a_killed_build_goes_on_where_it_was_and_ends_in_the_same_bits(tmp_path, split):
     expected = content(built(student(), split, tmp_path / "whole").folder)
     child = subprocess.Popen(

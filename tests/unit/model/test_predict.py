@@ -15,7 +15,6 @@ from distilbart_mnli.errors import RunError
 from distilbart_mnli.model.bart import ShortCutBart
 from distilbart_mnli.model.predict import (
     Inference,
-    Processes,
     evaluate_logits,
     mean_loss,
     predict_logits,
@@ -60,12 +59,12 @@ def of_many_processes(model, split, count, batch_size=8, **more) -> np.ndarray:
             mine.append(tensor.clone())
             return torch.ones_like(tensor)  # counts of 1, so that the share is not refused
 
-        logits_of(model, split, batch_size, processes=Processes(count, index, keep), **more)
+        logits_of(model, split, batch_size, num_processes=count, process_index=index, reduce_sum=keep, **more)
         contributions.append(mine)
     sums = [sum(share[which] for share in contributions) for which in (0, 1)]
     # A last process sees the real sums.
     answers = iter(sums)
-    found = logits_of(model, split, batch_size, processes=Processes(count, 0, lambda _: next(answers)), **more)
+    found = logits_of(model, split, batch_size, num_processes=count, reduce_sum=lambda _: next(answers), **more)
     assert (sums[1] == 1).all()
     return found
 
@@ -138,7 +137,7 @@ def test_a_row_that_is_computed_twice_or_never_stops_the_run():
             return tensor
 
         with pytest.raises(RunError, match=f"mnli: {wrong} of 53 rows were not computed exactly once"):
-            logits_of(ours, split, processes=Processes(1, 0, broken))
+            logits_of(ours, split, reduce_sum=broken)
 
 
 def test_evaluation_has_neither_dropout_nor_gradients_and_leaves_the_mode_as_it_was():

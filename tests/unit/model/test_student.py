@@ -13,7 +13,7 @@ from torch import nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from distilbart_mnli.model.bart import count_parameters
-from distilbart_mnli.model.layers import KEPT_LAYERS
+from distilbart_mnli.model.kept_layers import KEPT_LAYERS
 from distilbart_mnli.model.student import copy_layers
 from tests.support.students import student_of
 from tests.support.tiny import tiny_bart, tiny_tokenizer

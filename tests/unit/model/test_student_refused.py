@@ -44,7 +44,7 @@ def test_overwrite_keeps_the_old_model_when_the_new_one_does_not_read_back(teach
     def damaged(folder, model):
         raise RunError("the saved student gives logits that are not finite")
 
-    monkeypatch.setattr(distilbart_mnli.model.student, "verify_student", damaged)
+    monkeypatch.setattr(distilbart_mnli.model.student, "verify_model", damaged)
     assert_refused(tmp_path, "not finite", teacher, folder, RunError, overwrite=True, decoder_layers=1)
 
 

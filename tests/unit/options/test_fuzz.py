@@ -28,6 +28,7 @@ from tests.support.tiny import tiny_config, tiny_tokenizer
 
 LEAST = {"model_name_or_path": "m", "task_name": "MNLI", "do_train": True, "output_dir": "out"}
 TYPES = typing.get_type_hints(Arguments)
+pytestmark = pytest.mark.slow
 many = settings(max_examples=250, deadline=None, database=None, derandomize=True)
 few = settings(max_examples=60, deadline=None, database=None, derandomize=True)
 

@@ -260,6 +260,7 @@ def test_the_evaluation_sets_are_cached_when_they_are_read_more_than_once(option
     assert {json.loads(path.read_text())["split"] for path in caches} == {"train", "mnli", "mnli-mm"}
 
 
+@pytest.mark.slow
 def test_a_compiled_training_is_the_same_and_compiles_nothing_for_another_length(made, options, monkeypatch):
     graphs, seen = [], []
 

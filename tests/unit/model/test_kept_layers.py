@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from distilbart_mnli.errors import InputError
-from distilbart_mnli.model.layers import KEPT_LAYERS, check_layers, select_layers
+from distilbart_mnli.model.kept_layers import KEPT_LAYERS, check_layers, select_layers
 
 # Typed from the script of 2020 and written apart from the module, so that a slip in either shows.
 PUBLISHED = {

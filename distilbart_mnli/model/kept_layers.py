@@ -46,11 +46,10 @@ def select_layers(num_teacher_layers: int, num_student_layers: int, stack: str =
     Raises:
         InputError: fewer than one layer, or more than the teacher has.
     """
-    if num_student_layers < 1:
-        raise InputError(f"{stack}: a student needs at least 1 layer, not {num_student_layers}")
-    if num_student_layers > num_teacher_layers:
+    if not 1 <= num_student_layers <= num_teacher_layers:
         raise InputError(
-            f"{stack}: the teacher has {num_teacher_layers} layers, so a student cannot keep {num_student_layers}"
+            f"{stack}: the teacher has {num_teacher_layers} layers, of which a student keeps at least 1 and at most "
+            f"all, not {num_student_layers}"
         )
     table = KEPT_LAYERS.get(num_teacher_layers, {})
     if num_student_layers == num_teacher_layers:
@@ -67,9 +66,7 @@ def spread_evenly(num_teacher_layers: int, num_student_layers: int) -> list[int]
 
     Halves are rounded up, in integers (`round` would take 2.5 to 2 and 3.5 to 4).
     """
-    if num_student_layers == 1:
-        return [0]
-    gaps = num_student_layers - 1
+    gaps = max(1, num_student_layers - 1)
     return [(2 * i * (num_teacher_layers - 1) + gaps) // (2 * gaps) for i in range(num_student_layers)]
 
 

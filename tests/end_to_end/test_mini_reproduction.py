@@ -83,7 +83,7 @@ def stop_after_two_steps(monkeypatch):
     monkeypatch.setattr(Training, "_step", stopping)
 
 
-def test_it_goes_on_where_it_was_stopped_and_does_nothing_twice(tmp_path, commands, reproduce_it, capsys, caplog):
+def test_it_goes_on_where_it_was_stopped_and_does_nothing_twice(tmp_path, commands, reproduce_it, capsys):
     out = tmp_path / "out"
     # Stopped in the teacher's training.
     with pytest.MonkeyPatch.context() as patch:
@@ -96,8 +96,7 @@ def test_it_goes_on_where_it_was_stopped_and_does_nothing_twice(tmp_path, comman
         patch.setattr(create_student, "main", lambda: (_ for _ in ()).throw(InputError("stopped here")))
         assert reproduce_it() == 2
     assert [line[1] for line in commands.of("run_glue.py")] == ["args/mini/teacher.json"] * 2
-    assert "resuming from checkpoint-2: step 2 of 9" in caplog.text
-    capsys.readouterr()
+    assert "resuming from checkpoint-2: step 2 of 9" in capsys.readouterr().err
     assert results(out / "teacher")["train_samples"] == 96
     teacher = (out / "teacher" / "model.safetensors").stat().st_mtime_ns
 
