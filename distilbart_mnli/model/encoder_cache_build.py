@@ -235,7 +235,9 @@ class _Files:
 
     def __init__(self, partial: Path, split: TokenizedSplit, encoder: FrozenEncoder):
         self.split, self.dtype = split, getattr(torch, encoder.dtype)
-        self.states = np.memmap(partial / "states.bin", np.uint8, "r+").reshape(int(split.offsets[-1]), -1)
+        tokens = int(split.offsets[-1])
+        shape = (tokens, encoder.cache_bytes(split) // tokens)
+        self.states = np.memmap(partial / "states.bin", np.uint8, "r+", shape=shape)
         self.crc = np.memmap(partial / "crc.bin", np.uint32, "r+")
         self.done = np.memmap(partial / "done.bin", np.uint8, "r+")
         self._finished: list[int] = []
