@@ -26,6 +26,7 @@ from examples.questions.plan import Plan, questions, runs
 from tests.support.in_process import as_in_a_new_process
 from tests.support.tiny import ROOT, tiny_bart, tiny_mnli
 
+pytestmark = pytest.mark.xdist_group("questions")
 LAYERS = ".decoder.layers."
 
 

@@ -1,13 +1,11 @@
 """Whether a cache is built, and that whatever happens meanwhile it ends in the same bits, or in one line.
 
-Killed, on a full disk, with several processes, with another run that wants the same cache.
+On a full disk, with several processes, with another run that wants the same cache. A kill:
+end_to_end/test_encoder_cache.py.
 """
 
 import logging
 import os
-import signal
-import subprocess
-import sys
 import threading
 import time
 import types
@@ -28,7 +26,6 @@ from tests.support.encoder_caches import (
     encoder_of,
     student,
 )
-from tests.support.tiny import ROOT
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Whether
@@ -116,50 +113,6 @@ def test_batches_are_a_function_of_the_lengths_and_the_longest_comes_first():
     assert sorted(np.concatenate(batches).tolist()) == list(range(len(lengths)))
     assert lengths[np.concatenate(batches)].tolist() == sorted(LENGTHS, reverse=True)
     assert all(len(rows) == 1 or len(rows) * lengths[rows].max() <= 130 for rows in batches)
-
-
-BUILD = """
-import sys, time
-from distilbart_mnli.model import encoder_cache_build
-from tests.support.encoder_caches import BATCH_TOKENS, LENGTHS, built, split_of, student
-encoder_cache_build.BATCH_TOKENS["cpu"] = BATCH_TOKENS
-encoder_cache_build.FLUSH_SECONDS = 0.0
-model, split = student(), split_of(LENGTHS)
-encode, calls = model.encode, []
-def slow(ids, mask):
-    calls.append(1)
-    if len(calls) == 4:
-        print("encoding", flush=True)
-        time.sleep(60)
-    return encode(ids, mask)
-model.encode = slow
-built(model, split, sys.argv[1])
-"""
-
-
-@pytest.mark.slow
-def test_a_killed_build_goes_on_where_it_was_and_ends_in_the_same_bits(tmp_path, split):
-    expected = content(built(student(), split, tmp_path / "whole").folder)
-    child = subprocess.Popen(
-        [sys.executable, "-c", BUILD, str(tmp_path / "killed")],
-        stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-    )
-    assert child.stdout.readline() == b"encoding\n"
-    child.send_signal(signal.SIGKILL)
-    child.wait()
-    child.stdout.close()
-    (partial,) = (tmp_path / "killed").glob("*.partial")
-    done = np.fromfile(partial / "done.bin", np.uint8)
-    assert 1 <= done.sum() < len(done)
-    assert not any(path.is_dir() and path.suffix != ".partial" for path in (tmp_path / "killed").iterdir())
-
-    model = student()
-    with encoded_rows(model) as seen:
-        cache = built(model, split, tmp_path / "killed")
-    assert len(seen) == len(done) - done.sum()
-    assert content(cache.folder) == expected
-    assert not list((tmp_path / "killed").glob("*.partial"))
 
 
 def test_a_partial_folder_that_is_another_layout_s_is_begun_anew(tmp_path, split):
