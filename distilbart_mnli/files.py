@@ -20,10 +20,28 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from distilbart_mnli.errors import RunError
+from distilbart_mnli.errors import InputError, RunError
 
 TEMPORARY = ".writing-"
 """What the name of everything begins with that is not whole yet."""
+
+
+def check_output_dir(folder: Path) -> None:
+    """Whether a command can write to its output_dir, or make it; touches nothing.
+
+    Raises:
+        InputError: it is a file or below one, it or the folder above it is not writable, its name is too long.
+    """
+    existing = folder
+    try:
+        while not existing.exists() and existing != existing.parent:
+            existing = existing.parent
+    except OSError as error:  # a name too long, a folder above it that may not be entered
+        raise InputError(f"output_dir {folder}: cannot be used: {error.strerror}") from None
+    if not existing.is_dir():
+        raise InputError(f"output_dir {folder}: {existing} is a file; expected a folder")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise InputError(f"output_dir {folder}: {existing} is not writable")
 
 
 def sync(path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from distilbart_mnli.compare.speed import TimedModel, measure_speed, peak_memory
 from distilbart_mnli.compare.zero_shot import DEFAULT_TEMPLATE, read_zero_shot
 from distilbart_mnli.data.splits import Split, get_task, load_evaluation
 from distilbart_mnli.errors import CommandError, InputError
-from distilbart_mnli.files import atomic_file
+from distilbart_mnli.files import atomic_file, check_output_dir
 from distilbart_mnli.model.bart import to_stock
 from distilbart_mnli.options.fields import Arguments
 from distilbart_mnli.public_text import public_command, without_paths
@@ -60,7 +59,7 @@ def compare_models(options: CompareOptions) -> Sheet:
     """
     set_up_logging()
     devices = _devices(options)
-    _check_output_dir(options.output_dir)
+    check_output_dir(options.output_dir)
     if options.threads:
         torch.set_num_threads(options.threads)
     args = Arguments(
@@ -110,19 +109,6 @@ def _devices(options: CompareOptions) -> list[str]:
     if "cuda" in options.devices and not torch.cuda.is_available():
         raise InputError("--devices cuda: torch sees no GPU here; leave it out, or give cpu")
     return sorted(set(options.devices))
-
-
-def _check_output_dir(folder: Path) -> None:
-    """A folder that can be made and written, found out before anything large is read."""
-    was_there = folder.exists()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise PermissionError(13, "not writable")
-    except OSError as error:
-        raise InputError(f"output_dir {folder}: cannot be used: {error.strerror}") from None
-    if not was_there:
-        folder.rmdir()
 
 
 def _measure_device(candidates: list[Candidate], split: Split, device: torch.device, options: CompareOptions) -> None:

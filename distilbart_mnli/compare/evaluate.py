@@ -11,7 +11,6 @@ half of the time for a teacher and its four students.
 A model that cannot be loaded, or that computes values that are not finite, is reported and left out; the others go on.
 """
 
-import contextlib
 import dataclasses
 import logging
 import sys
@@ -23,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.metrics import accuracy_score
 from tqdm import tqdm
 
 from distilbart_mnli.compare.zero_shot import ZeroShotData, label_scores, tokenize_pairs, zero_shot_figures
@@ -58,22 +58,15 @@ class Candidate:
     predictions: np.ndarray | None = None
     """Task label ids int64 [rows] on the first evaluation set."""
 
-    @contextlib.contextmanager
-    def left_out_if_this_fails(self) -> Iterator[None]:
-        """A CommandError of the block is reported, and goes no further than this model."""
-        try:
-            yield
-        except CommandError as error:
-            logger.error("%s is left out: %s", self.name, error)
-            self.error = error
+    def leave_out(self, error: CommandError) -> None:
+        """Report the error; it goes no further than this model."""
+        logger.error("%s is left out: %s", self.name, error)
+        self.error = error
 
 
 def working(candidates: Sequence[Candidate]) -> list[Candidate]:
     """Those that are loaded and have not failed."""
     return [candidate for candidate in candidates if candidate.error is None]
-
-
-Predicted = tuple[Candidate, np.ndarray]  # logits float32 [rows, num_labels]
 
 
 @dataclass(frozen=True)
@@ -103,9 +96,11 @@ def load_candidates(paths: Sequence[str], args: Arguments, task: Task) -> list[C
     """Every model, float32, in eval mode on the CPU; one that cannot be used carries its error."""
     candidates = [Candidate(path, name) for path, name in zip(paths, candidate_names(paths), strict=True)]
     for candidate in tqdm(candidates, desc="Loading", unit="model", leave=False, disable=None):
-        with candidate.left_out_if_this_fails():
+        try:
             candidate.loaded = load(dataclasses.replace(args, model_name_or_path=candidate.path), task)
             candidate.row = {"model": candidate.name, **describe_model(candidate.loaded)}
+        except CommandError as error:
+            candidate.leave_out(error)
     return candidates
 
 
@@ -145,7 +140,7 @@ def evaluate_candidates(
     teacher, *students = candidates
     for student in students:
         if teacher.predictions is not None and student.predictions is not None:
-            student.row["agreement_with_teacher"] = share_equal(student.predictions, teacher.predictions)
+            student.row["agreement_with_teacher"] = float(accuracy_score(teacher.predictions, student.predictions))
 
 
 def groups_of(candidates: Sequence[Candidate]) -> list[list[Candidate]]:
@@ -161,41 +156,36 @@ def _evaluate_group(group: list[Candidate], data: EvaluationData, bf16: bool) ->
     tokenizer, config = group[0].loaded.tokenizer, group[0].loaded.model.config
     for split in data.splits:
         tokens = tokenize(split, tokenizer, data.max_seq_length, progress=sys.stderr.isatty())
+        kind = set_kind(split.name)
         for candidate, logits in _predict(group, tokens, Padding(data.max_seq_length), bf16):
-            with candidate.left_out_if_this_fails():
-                check_finite(logits, split.name)
-                predictions = to_task_predictions(logits, data.task, candidate.loaded.label_map)
-                kind = set_kind(split.name)
-                candidate.row[f"accuracy_{kind}"] = share_equal(predictions, split.labels)
-                candidate.row[f"rows_{kind}"] = len(split)
-                if split is data.splits[0]:
-                    candidate.predictions = predictions
+            predictions = to_task_predictions(logits, data.task, candidate.loaded.label_map)
+            candidate.row[f"accuracy_{kind}"] = float(accuracy_score(split.labels, predictions))
+            candidate.row[f"rows_{kind}"] = len(split)
+            if split is data.splits[0]:
+                candidate.predictions = predictions
     if data.zero_shot is not None:
         tokens = tokenize_pairs(data.zero_shot, tokenizer, config)
         for candidate, logits in _predict(group, tokens, Padding(config.max_position_embeddings), bf16):
-            with candidate.left_out_if_this_fails():
-                check_finite(logits, data.zero_shot.name)
+            try:
                 scores = label_scores(logits, data.zero_shot, candidate.loaded.model.config)
                 candidate.row["zero_shot"] = zero_shot_figures(scores, data.zero_shot)
+            except CommandError as error:
+                candidate.leave_out(error)
 
 
-def check_finite(logits: np.ndarray, name: str) -> None:
-    """Raises CommandError, which names the set and the first row, where a value is not finite."""
-    rows = np.flatnonzero(~np.isfinite(logits).all(axis=1))
-    if len(rows):
-        raise CommandError(f"{name}: the logits of {len(rows)} rows are not finite, the first is row {rows[0]}")
-
-
-def share_equal(predictions: Any, references: Any) -> float:
-    """The share of rows in which the two agree: accuracy, if one of them is right."""
-    return float((predictions == references).mean())
-
-
-def _predict(group: list[Candidate], tokens: TokenizedSplit, padding: Padding, bf16: bool) -> Iterator[Predicted]:
-    """Those of the group that still work, each with its logits."""
-    group = working(group)
-    models = [candidate.loaded.model for candidate in group]
-    return zip(group, predict_together(models, tokens, padding, bf16) if models else [], strict=True)
+def _predict(
+    group: list[Candidate], tokens: TokenizedSplit, padding: Padding, bf16: bool
+) -> Iterator[tuple[Candidate, np.ndarray]]:
+    """Those of the group that still work, each with its logits; whose logits are not finite is left out."""
+    if group := working(group):
+        models = [candidate.loaded.model for candidate in group]
+        for candidate, logits in zip(group, predict_together(models, tokens, padding, bf16), strict=True):
+            rows = np.flatnonzero(~np.isfinite(logits).all(axis=1))
+            if len(rows):
+                reason = f"the logits of {len(rows)} rows are not finite, the first is row {rows[0]}"
+                candidate.leave_out(CommandError(f"{tokens.name}: {reason}"))
+            else:
+                yield candidate, logits
 
 
 def predict_together(
@@ -211,7 +201,7 @@ def predict_together(
     """
     first = models[0]
     device = first.device
-    batches = encoder_batches(split.lengths, batch_tokens or BATCH_TOKENS.get(device.type, BATCH_TOKENS["cpu"]))
+    batches = encoder_batches(split.lengths, batch_tokens or BATCH_TOKENS[device.type])
     collate = Collator(split, first.config.pad_token_id, padding, pin=device.type == "cuda")
     logits = [np.full((len(split), model.config.num_labels), np.nan, dtype=np.float32) for model in models]
     items = [MicroBatch(rows, np.ones(len(rows), np.float32)) for rows in batches]

@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 
 from distilbart_mnli.compare.speed import MEMORY_ROWS
 from distilbart_mnli.files import atomic_file
-from distilbart_mnli.publish.card_format import number, percent
+from distilbart_mnli.publish.card_format import percent
 from distilbart_mnli.publish.curves import BLUE, INK, ORANGE, drawn
 
 NOT_MEASURED = "-"
@@ -170,8 +170,8 @@ def _markdown(sheet: Sheet, picture: bool) -> str:
         parts += ["![accuracy against throughput](tradeoffs.png)", ""]
     for name, value in sheet.conditions.items():
         if name != "devices" and value is not None:
-            shown = number(value) if isinstance(value, int) else value
-            parts.append(f"- {name.replace('_', ' ')}: {f'`{shown}`' if name == 'command' else shown}")
+            shown = f"{value:,}" if isinstance(value, int) else f"`{value}`" if name == "command" else value
+            parts.append(f"- {name.replace('_', ' ')}: {shown}")
     parts += [f"- left out: {name}: {why}" for name, why in sheet.left_out.items()]
     return "\n".join(parts) + "\n"
 

@@ -12,6 +12,7 @@ best for this model.
 is the child process in which peak memory is measured.
 """
 
+import functools
 import json
 import os
 import subprocess
@@ -57,21 +58,15 @@ class TimedModel:
         ).to(self.model.device)
         return forward_pass(self.model, inputs["input_ids"], inputs["attention_mask"], self.bf16)
 
-    def latency(self, pair: tuple[str, str]) -> float:
-        """Seconds of one pair."""
-        started = time.perf_counter()
-        self.logits([pair])
-        return time.perf_counter() - started
-
-    def rate(self, pairs: Sequence[tuple[str, str]], batch_size: int) -> float:
-        """Pairs a second, all of them, in batches of `batch_size`."""
+    def seconds(self, pairs: Sequence[tuple[str, str]], batch_size: int) -> float:
+        """The time of all pairs, in batches of `batch_size`."""
         started = time.perf_counter()
         for start in range(0, len(pairs), batch_size):
             self.logits(pairs[start : start + batch_size])
-        return len(pairs) / (time.perf_counter() - started)
+        return time.perf_counter() - started
 
     def figures(self) -> dict[str, Any]:
-        """What `measure_speed` returns of one model."""
+        """Latency p50 and p95 over all single pairs; what has _lowest and _highest is a median over the turns."""
         milliseconds = 1e3 * np.array(self.latencies)
         medians = np.median(milliseconds, axis=1)
         return {
@@ -107,29 +102,19 @@ def spread(pairs: Sequence[tuple[str, str]], count: int) -> list[tuple[str, str]
 def measure_speed(
     models: dict[str, TimedModel], pairs: Sequence[tuple[str, str]], device: torch.device, repetitions: int = 5
 ) -> dict[str, dict[str, Any]]:
-    """Latency and throughput of every model, by its name.
-
-    Args:
-        pairs: premises and hypotheses; some are taken, evenly spread.
-        repetitions: turns of every model.
-
-    Returns:
-        latency_ms_p50 and _p95 over all single pairs, latency_ms_p50_lowest and _highest over the turns;
-        pairs_per_second (median over the turns), _lowest, _highest; batch_size.
-    """
+    """Figures of every model, by its name, of `repetitions` turns on some of the pairs, evenly spread."""
     single, many = spread(pairs, LATENCY_PAIRS), in_length_order(spread(pairs, THROUGHPUT_PAIRS[device.type]))
     turns = len(models) * (repetitions + 1)
     with tqdm(total=turns, desc=f"Speed on {device.type}", unit="turn", leave=False, disable=None) as bar:
         for timed in models.values():
             timed.model.to(device).eval()
             timed.logits(many[-1:])  # the longest pair: whatever is set up at first use is set up now
-            rates = {size: timed.rate(many, size) for size in BATCH_SIZES[device.type]}
-            timed.batch_size = max(rates, key=rates.__getitem__)
+            timed.batch_size = min(BATCH_SIZES[device.type], key=functools.partial(timed.seconds, many))
             bar.update()
         for _ in range(repetitions):
             for timed in models.values():
-                timed.latencies.append([timed.latency(pair) for pair in single])
-                timed.rates.append(timed.rate(many, timed.batch_size))
+                timed.latencies.append([timed.seconds([pair], 1) for pair in single])
+                timed.rates.append(len(many) / timed.seconds(many, timed.batch_size))
                 bar.update()
     return {name: timed.figures() for name, timed in models.items()}
 
@@ -153,9 +138,7 @@ def peak_memory(model_path: str, length: int, device: str, bf16: bool) -> float 
         text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
     )
-    if done.returncode != 0 or not done.stdout.strip():
-        return None
-    return json.loads(done.stdout.splitlines()[-1])["peak_mb"]
+    return json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else None
 
 
 def _memory_child(model_path: str, length: int, device: str, bf16: bool, threads: int) -> float:
@@ -167,19 +150,15 @@ def _memory_child(model_path: str, length: int, device: str, bf16: bool, threads
     # A model of no size first: what is imported at first use counts nowhere.
     _compute(BartForSequenceClassification(small).to(device), 1, 8, bf16)
 
-    def load_and_compute() -> None:
-        model = BartForSequenceClassification.from_pretrained(model_path, dtype=torch.float32)
-        _compute(model.to(device), MEMORY_ROWS, length, bf16)
-
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        load_and_compute()
-        return (torch.cuda.max_memory_allocated() - before) / 1e6
-    before_mb = resident_mb("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak starts anew
-    load_and_compute()
-    return resident_mb("VmHWM") - before_mb
+        before = torch.cuda.memory_allocated() / 1e6
+    else:
+        before = resident_mb("VmRSS")
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak starts anew
+    model = BartForSequenceClassification.from_pretrained(model_path, dtype=torch.float32)
+    _compute(model.to(device), MEMORY_ROWS, length, bf16)
+    return (torch.cuda.max_memory_allocated() / 1e6 if device == "cuda" else resident_mb("VmHWM")) - before
 
 
 def _compute(model: BartForSequenceClassification, rows: int, length: int, bf16: bool) -> None:
@@ -197,4 +176,4 @@ def resident_mb(name: str) -> float:
 
 
 if __name__ == "__main__":
-    print(json.dumps({"peak_mb": _memory_child(sys.argv[1], **json.loads(sys.argv[2]))}))
+    print(json.dumps(_memory_child(sys.argv[1], **json.loads(sys.argv[2]))))

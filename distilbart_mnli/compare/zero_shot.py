@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.special import softmax
 from sklearn.metrics import accuracy_score, f1_score
 from transformers import BartConfig, PreTrainedTokenizerBase
 
@@ -77,9 +78,7 @@ def tokenize_pairs(data: ZeroShotData, tokenizer: PreTrainedTokenizerBase, confi
         truncation="only_first",
         max_length=min(tokenizer.model_max_length, config.max_position_embeddings),
     )["input_ids"]
-    lengths = np.fromiter(map(len, pairs), dtype=np.int64, count=len(pairs))
-    offsets = np.concatenate([[0], lengths.cumsum()])
-    ids = np.fromiter((token for pair in pairs for token in pair), dtype=np.int32, count=offsets[-1])
+    ids, offsets = np.concatenate(pairs).astype(np.int32), np.cumsum([0, *map(len, pairs)])
     return TokenizedSplit(data.name, ids, offsets, None, digest_of(ids, offsets))
 
 
@@ -100,8 +99,7 @@ def label_scores(logits: np.ndarray, data: ZeroShotData, config: BartConfig) -> 
             f"{config.name_or_path}: none of its labels {sorted(label2id)} begins with entail, as NLI's does"
         )
     values = logits[:, entailment].astype(np.float64).reshape(len(data), len(data.candidate_labels))
-    values = np.exp(values - values.max(axis=1, keepdims=True))
-    return values / values.sum(axis=1, keepdims=True)
+    return softmax(values, axis=1)
 
 
 def zero_shot_figures(scores: np.ndarray, data: ZeroShotData) -> dict[str, Any]:

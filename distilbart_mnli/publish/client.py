@@ -29,10 +29,11 @@ Result = TypeVar("Result")
 
 
 def connect(args: Arguments) -> HfApi:
+    """The Hub as the token's owner. Raises HubError without a token."""
     try:
         token = args.hub_token or get_token()
     except CLIENT_ERRORS as error:  # an expired login that could not be renewed
-        raise HubError(f"no token for the Hub: {' '.join(str(error).split())[:200]}") from error
+        raise HubError(f"no token for the Hub: {str(error)[:200]}") from error
     if not token:
         raise HubError("not logged in to the Hub: `hf auth login`, or set HF_TOKEN")
     # HF_ENDPOINT as it is now; huggingface_hub itself reads it once, when it is imported.
@@ -62,10 +63,8 @@ def until(call: Callable[[], Result], seconds: float, api: HfApi) -> Result:
 
 
 def _chain(error: BaseException) -> list[BaseException]:
-    found = [error]
-    while (cause := found[-1].__cause__) is not None and cause not in found:
-        found.append(cause)
-    return found
+    """The error, its cause, the cause of that, ..."""
+    return [error, *(_chain(error.__cause__) if error.__cause__ else [])]
 
 
 def _answer(error: BaseException) -> HfHubHTTPError | None:
@@ -103,10 +102,10 @@ def _is_transient(error: BaseException) -> bool:
 def _reason(error: BaseException, api: HfApi) -> str:
     """One line without the token."""
     status, answer = _status(error), _answer(error)
-    text = " ".join(str(_chain(error)[-1]).split())[:300]
+    text = str(_chain(error)[-1])[:300]
     if answer:
-        said = " ".join((answer.server_message or answer.response.reason_phrase).split())[:300]
-        text = f"{said} ({answer.response.request.method} {answer.response.request.url.path})"
+        said = answer.server_message or answer.response.reason_phrase
+        text = f"{said[:300]} ({answer.response.request.method} {answer.response.request.url.path})"
     if isinstance(error, OfflineModeIsEnabled):
         text = "HF_HUB_OFFLINE is set, so nothing can be published"
     elif status == 401:
@@ -117,7 +116,7 @@ def _reason(error: BaseException, api: HfApi) -> str:
         text = f"the Hub answered {status}: {text}"
     elif isinstance(error, httpx2.TransportError | ConnectionError):
         text = f"{api.endpoint} cannot be reached: {text or type(error).__name__}"
-    return text.replace(str(api.token), "***")
+    return " ".join(text.replace(str(api.token), "***").split())
 
 
 @contextlib.contextmanager

@@ -9,7 +9,6 @@ no pyplot state, the same bytes for the same log.
 
 import contextlib
 from collections.abc import Iterator
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -27,25 +26,18 @@ FILE_NAME = "training_curves.png"
 INK, BLUE, ORANGE, GREEN = "#7a7a7a", "#3b82f6", "#e8590c", "#0f9f6e"
 
 Series = dict[str, list[tuple[int, float]]]
+"""Key of a curve, "loss", "eval_loss_mm" or "eval_accuracy" -> its points (optimizer step, value)."""
 
 
-def read_curves(log_history: list[dict[str, Any]]) -> tuple[Series, Series]:
-    """Sort a Trainer's log into curves.
-
-    Returns:
-        Two dicts from a curve's key ("loss", "eval_loss", "eval_loss_mm"; "eval_accuracy", ...) to its points
-        (optimizer step, value), in the order of the steps. Values that are not finite are left out.
-    """
-    losses: Series = {}
-    scores: Series = {}
-    steps = [entry for entry in log_history if isinstance(entry.get("step"), int)]
-    for entry in sorted(steps, key=itemgetter("step")):
+def read_curves(log_history: list[dict[str, Any]]) -> dict[str, Series]:
+    """The curves of a Trainer's log under the title of their panel, without values that are not finite."""
+    panels: dict[str, Series] = {"Loss": {}, "Score": {}}
+    for entry in log_history:
         for key, value in entry.items():
             name = _name(key)
             if is_number(value) and (name == "loss" or name in METRIC_NAMES):
-                curves = losses if name == "loss" else scores
-                curves.setdefault(key, []).append((entry["step"], value))
-    return losses, scores
+                panels["Loss" if name == "loss" else "Score"].setdefault(key, []).append((entry["step"], value))
+    return {title: curves for title, curves in panels.items() if curves}
 
 
 def plot_training_curves(output_dir: Path) -> Path | None:
@@ -57,13 +49,12 @@ def plot_training_curves(output_dir: Path) -> Path | None:
     Raises:
         InputError: trainer_state.json is not JSON.
     """
-    losses, scores = read_curves(read_json(output_dir / "trainer_state.json")["log_history"] or [])
-    panels = [(title, curves) for title, curves in (("Loss", losses), ("Score", scores)) if curves]
+    panels = read_curves(read_json(output_dir / "trainer_state.json")["log_history"] or [])
     if not panels:
         return None
     path = output_dir / FILE_NAME
     with drawn(path, len(panels), (4.8, 3.4)) as all_axes:
-        for axes, (title, curves) in zip(all_axes, panels, strict=True):
+        for axes, (title, curves) in zip(all_axes, panels.items(), strict=True):
             _draw(axes, title, curves)
     return path
 

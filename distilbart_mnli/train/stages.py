@@ -14,6 +14,7 @@ from distilbart_mnli.data.splits import Split, get_task, load_evaluation, load_t
 from distilbart_mnli.data.submission import write_submission
 from distilbart_mnli.data.tasks import Task, set_suffix
 from distilbart_mnli.errors import InputError, RunError
+from distilbart_mnli.files import check_output_dir
 from distilbart_mnli.model.bart import count_parameters, freeze, weights_digest
 from distilbart_mnli.model.predict import to_task_predictions
 from distilbart_mnli.model.pretrained import load
@@ -43,25 +44,16 @@ from distilbart_mnli.train.trackers import Trackers, check_installed
 logger = logging.getLogger(__name__)
 
 
-def check_output_dir(args: Arguments) -> None:
+def check_nothing_is_lost(args: Arguments) -> None:
     """Whether this run may write to output_dir; touches nothing.
 
     Raises:
-        InputError: it is a file, cannot be written, or holds an earlier training, or any model, which this one's would
-            replace, and neither option for that is given.
+        InputError: it cannot be written, or holds an earlier training, or any model, which this one's would replace,
+            and neither option for that is given.
     """
     assert args.output_dir is not None
     folder = Path(args.output_dir)
-    existing = folder
-    try:
-        while not existing.exists() and existing != existing.parent:
-            existing = existing.parent
-    except OSError as error:  # a name too long, a folder above it that may not be entered
-        raise InputError(f"output_dir {folder}: cannot be used: {error.strerror}") from None
-    if not existing.is_dir():
-        raise InputError(f"output_dir {folder}: {existing} is a file; expected a folder")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise InputError(f"output_dir {folder}: {existing} is not writable")
+    check_output_dir(folder)
     if args.do_train and not args.overwrite_output_dir and args.resume_from_checkpoint is None:
         found = checkpoints.checkpoints_in(folder) or [p for p in (folder / checkpoints.STATE,) if p.exists()]
         if found:
@@ -79,7 +71,7 @@ def check_output_dir(args: Arguments) -> None:
 @contextlib.contextmanager
 def prepared(args: Arguments) -> Iterator[tuple[Run, list[EvaluationSet]]]:
     """Processes, model, task and evaluation sets, read and checked; the output folder locked while it is open."""
-    check_output_dir(args)
+    check_nothing_is_lost(args)
     check_installed(args.report_to)
     accelerator = make_accelerator(args)
     device = device_for(accelerator)
