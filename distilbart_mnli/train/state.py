@@ -1,6 +1,4 @@
-"""What a checkpoint restores: where a training stands, and everything that decides what comes next.
-The tensors travel as safetensors, by name, never as pickles; the rest is JSON (resume.py).
-"""
+"""What a checkpoint restores: all that decides what comes next. Tensors travel as safetensors, the rest as JSON."""
 
 import math
 import time
