@@ -40,9 +40,9 @@ class OneLineParser(argparse.ArgumentParser):
         raise InputError(f"command line: {message}; see {self.prog} --help")
 
 
-def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
+def did_you_mean(name: str, known: Iterable[str]) -> str:
     """ "; did you mean NAME?" with the nearest of the known names, or "" where none is near."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f"; did you mean {near[0]}?" if near else ""
 
 

@@ -21,9 +21,7 @@ import contextlib
 import functools
 import json
 import logging
-import os
 import shlex
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +30,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, validate_repo_id
 
 from distilbart_mnli.errors import HubError, RunError
-from distilbart_mnli.options.fields import PRECISION_DTYPES, Arguments
+from distilbart_mnli.options.fields import Arguments
 from distilbart_mnli.publish.card_facts import read_json
 from distilbart_mnli.publish.client import TOKEN_SETTINGS, client_timeout, connect, until
 from distilbart_mnli.publish.commit import Publication, PublishTarget, changed, repo_info
@@ -149,7 +147,7 @@ def publish(
     output_dir: Path,
     args: Arguments,
     target: PublishTarget | None = None,
-    rows: Sequence[tuple[str, str | None]] | None = None,
+    predictions: Predictions | None = None,
 ) -> str:
     """Test the finished model of output_dir and publish it in one commit; the commit's address.
 
@@ -157,7 +155,7 @@ def publish(
 
     Args:
         target: from `preflight`; None: it is called now (a publish-only run).
-        rows: texts of the first evaluation set's first rows, for the smoke test (see there); None: not compared.
+        predictions: of an evaluation set, for the smoke test; None: not compared.
 
     Raises:
         InputError: output_dir holds no finished model.
@@ -168,7 +166,7 @@ def publish(
     try:
         api = connect(args)
         with staged(output_dir, known_secrets(args)) as folder, client_timeout(READ_TIMEOUT):
-            smoke_test(folder, _first_predictions(output_dir, args, rows), args.model_name_or_path)
+            smoke_test(folder, predictions, args.model_name_or_path)
             _remember(output_dir, target.repo_id, target.parent)
             publication = Publication(api, target, folder, args)
             commit = until(publication.attempt, RETRY_SECONDS, api)
@@ -188,20 +186,6 @@ def retry_command(output_dir: Path, args: Arguments, target: PublishTarget) -> s
     command = ["python", "run_glue.py", "--push_to_hub", "--output_dir", str(output_dir)]
     private = ["--hub_private_repo"] if args.hub_private_repo else []
     return shlex.join([*command, "--hub_model_id", target.repo_id, *private])
-
-
-def _first_predictions(
-    output_dir: Path, args: Arguments, rows: Sequence[tuple[str, str | None]] | None
-) -> Predictions | None:
-    """Those of the first evaluation set: eval_predictions_mnli.tsv goes before eval_predictions_mnli-mm.tsv."""
-    paths = output_dir.glob("eval_predictions_*.tsv")
-    path = min(paths, key=lambda path: (len(path.name), path.name), default=None)
-    if path is None or rows is None:
-        return None
-    precision = "bf16" if args.bf16 else "fp16" if args.fp16 else "no"
-    if args.bf16 is None and args.fp16 is None:
-        precision = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")  # what `accelerate launch` set
-    return Predictions(path, rows, args.max_seq_length, PRECISION_DTYPES.get(precision, "float32"))
 
 
 def _remember(output_dir: Path, repo_id: str, commit: str | None) -> None:

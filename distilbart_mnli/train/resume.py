@@ -32,13 +32,13 @@ from distilbart_mnli.train.state import (
     Steps,
     TrainState,
     broadcast_weights,
+    copy_weights,
     load_file,
     load_optimizer,
     load_random_states,
     save_optimizer,
     save_random_states,
 )
-from distilbart_mnli.train.state import load_weights as load_weights_from
 
 logger = logging.getLogger(__name__)
 
@@ -167,7 +167,7 @@ def load_weights(run: Run, checkpoint: Path) -> None:
     """A checkpoint's weights, on the processes that read them; the others get them when the model is wrapped."""
     with same_outcome_on_all_ranks():
         if run.is_main or run.device.every_rank_loads:
-            load_weights_from(run.model, checkpoint)
+            copy_weights(run.model, checkpoint)
 
 
 def restore(state: TrainState, checkpoint: Checkpoint, run: Run) -> TrainState:

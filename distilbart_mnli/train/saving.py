@@ -28,13 +28,7 @@ from distilbart_mnli.train.state import TrainState
 logger = logging.getLogger(__name__)
 
 MODEL_IS_WHOLE = "the model in its folder is whole"
-RESULT_PATTERNS = (
-    "eval_results_*.txt",
-    "eval_predictions_*.tsv",
-    "all_results.json",
-    "training_curves.png",
-    "tradeoffs.json",
-)
+RESULTS = "eval_results_*.txt eval_predictions_*.tsv all_results.json training_curves.png tradeoffs.json".split()
 
 
 def library_versions() -> dict[str, str]:
@@ -118,7 +112,7 @@ def save_final_model(run: Run, state: TrainState) -> None:
     if not all(bool(torch.isfinite(parameter).all()) for parameter in run.model.parameters()):
         raise RunError(f"the trained weights are not finite and were not saved; lower learning_rate; {safe}")
     checkpoints.write_checkpoint(temporary, fill, "the model", f"free some space and resume; {safe}")
-    for pattern in RESULT_PATTERNS:
+    for pattern in RESULTS:
         for path in folder.glob(pattern):
             path.unlink()
     (temporary / checkpoints.MANIFEST).unlink()

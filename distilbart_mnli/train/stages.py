@@ -229,12 +229,14 @@ def publish(run: Run, sets: list[EvaluationSet], target: PublishTarget | None) -
     """Publish output_dir from the first process; the others wait."""
     with same_outcome_on_all_ranks():
         if run.is_main:
-            rows = None
+            predictions = None
             if run.args.do_eval:
                 first = sets[0].texts
                 count = min(smoke_test.ROWS, len(first))
                 rows = [(first.sentence1[i], first.sentence2[i] if first.sentence2 else None) for i in range(count)]
-            hub.publish(run.output_dir, run.args, target, rows)
+                path, dtype = run.output_dir / f"eval_predictions_{first.name}.tsv", run.compute_dtype
+                predictions = smoke_test.Predictions(path, rows, run.args.max_seq_length, dtype)
+            hub.publish(run.output_dir, run.args, target, predictions)
 
 
 def run_stages(args: Arguments) -> None:

@@ -1,9 +1,5 @@
 """What a checkpoint restores: where a training stands, and everything that decides what comes next.
-
-    state = TrainState(progress, model, optimizer, names, scheduler, scaler, steps)
-    state = resume.restore(state, checkpoint, ...)
-
-The tensors travel as safetensors, by name, never as pickles; the rest is JSON.
+The tensors travel as safetensors, by name, never as pickles; the rest is JSON (resume.py).
 """
 
 import math
@@ -169,7 +165,7 @@ def load_random_states(path: Path) -> list[dict[str, torch.Tensor]]:
     return [states[process] for process in sorted(states)]
 
 
-def load_weights(model: nn.Module, checkpoint: Path) -> None:
+def copy_weights(model: nn.Module, checkpoint: Path) -> None:
     """Copy a checkpoint's weights into `model`, in place, so that an optimizer keeps its parameters."""
     tensors = load_file(checkpoint / "model.safetensors")
     state = model.state_dict(keep_vars=True)  # the parameters themselves: a shared one is one object, on any device

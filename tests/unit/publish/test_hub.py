@@ -18,10 +18,15 @@ from distilbart_mnli.publish import hub as product
 from distilbart_mnli.publish import staging
 from distilbart_mnli.publish.commit import PublishTarget, commit_message
 from distilbart_mnli.publish.hub import preflight, publish
+from distilbart_mnli.publish.smoke_test import Predictions
 from distilbart_mnli.publish.staging import PUBLISHED_FILES, staged
 from distilbart_mnli.train import stages
 from tests.support.hub_server import FOREVER, Hub
 from tests.support.publishing import REPO, ROWS, arguments, log_in
+
+
+def predictions(run_dir: Path, rows=ROWS) -> Predictions:
+    return Predictions(run_dir / "eval_predictions_mnli.tsv", rows, max_seq_length=128)
 
 
 def refused(error: type[CommandError], match: str, call, *given) -> str:
@@ -41,7 +46,7 @@ def test_one_commit_holds_the_published_files_and_nothing_else(hub, run_dir, mon
     args = arguments(run_dir, do_train=True)
     target = preflight(args)
     assert target == PublishTarget(REPO, None) and not hub.repos  # nothing was created
-    url = publish(run_dir, args, target, ROWS)
+    url = publish(run_dir, args, target, predictions(run_dir))
 
     first, published = hub.commits(REPO)
     assert url == f"{hub.url}/{REPO}/commit/{published.oid}" and published.parent == first.oid
@@ -144,12 +149,13 @@ def test_scores_that_are_no_numbers_stay_out_of_the_message(run_dir):
 def test_a_failed_smoke_test_stops_the_upload_and_says_why(hub, run_dir):
     config = json.loads((run_dir / "config.json").read_text())
     (run_dir / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": False}))
-    refused(RunError, "missing keys", publish, run_dir, arguments(run_dir), None, ROWS)
+    refused(RunError, "missing keys", publish, run_dir, arguments(run_dir), None, predictions(run_dir))
     assert not hub.repos and hub.asked("preupload") == 0
 
 
 def test_wrong_logits_stop_the_upload(hub, run_dir):
-    refused(RunError, "eval_predictions_mnli.tsv", publish, run_dir, arguments(run_dir), None, ROWS[::-1])
+    wrong = predictions(run_dir, ROWS[::-1])
+    refused(RunError, "eval_predictions_mnli.tsv", publish, run_dir, arguments(run_dir), None, wrong)
     assert not hub.repos
 
 
