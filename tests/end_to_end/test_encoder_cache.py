@@ -4,7 +4,8 @@ import sys
 
 import numpy as np
 
-from tests.support.encoder_caches import built, content, encoded_rows, small_batches, student
+from distilbart_mnli.model import encoder_cache_build
+from tests.support.encoder_caches import BATCH_TOKENS, LENGTHS, built, content, encoded_rows, split_of, student
 from tests.support.launch import finish, start
 
 BUILD = """
@@ -27,7 +28,8 @@ built(model, split, sys.argv[1])
 
 
 def test_a_killed_build_goes_on_where_it_was_and_ends_in_the_same_bits(tmp_path, monkeypatch):
-    split = small_batches(monkeypatch)
+    monkeypatch.setitem(encoder_cache_build.BATCH_TOKENS, "cpu", BATCH_TOKENS)
+    split = split_of(LENGTHS)
     expected = content(built(student(), split, tmp_path / "whole").folder)
     child = start([sys.executable, "-c", BUILD, tmp_path / "killed"])
     assert any(line == "encoding\n" for line in child.stdout)

@@ -13,7 +13,7 @@ import transformers
 from safetensors import safe_open
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, BartForSequenceClassification
 
-from tests.support.files import everything_in
+from tests.support.files import edit_config, everything_in
 from tests.support.in_process import glue, results, state
 from tests.support.launch import run
 from tests.support.tiny import GLUE_LABELS, MNLI_COLUMNS, ROOT, TEACHER_LABELS, tiny_bart, tiny_mnli
@@ -172,9 +172,8 @@ def test_a_faulty_file_of_options_is_told_in_one_line_and_nothing_is_written(cap
 
 
 def test_labels_that_cannot_be_matched_stop_the_run(capsys, place):
-    config = json.loads((place / "student/config.json").read_text())
-    config.update(id2label={"0": "no", "1": "maybe", "2": "yes"}, label2id={"no": 0, "maybe": 1, "yes": 2})
-    (place / "student/config.json").write_text(json.dumps(config))
+    labels = {"id2label": {"0": "no", "1": "maybe", "2": "yes"}, "label2id": {"no": 0, "maybe": 1, "yes": 2}}
+    edit_config(place / "student", **labels)
     said = refused(capsys, place, *BASE, "--do_eval", "--output_dir", "out")
     assert all(subject in said for subject in ("no, maybe, yes", "mnli", "--reinit_classifier true")), said
 
