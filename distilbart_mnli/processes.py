@@ -1,8 +1,8 @@
 """Agreement among the processes of one run, and one run per output folder.
 
     lock = lock_output_dir(output_dir, is_main)     # held until the process ends, however it ends
-    raise_on_all_ranks(error)                           # one process's failure is everybody's, with one message
-    step = max_over_ranks(step)                          # "has anyone been signalled?", in every step
+    raise_on_all_ranks(error)                       # one process's failure is everybody's, with one message
+    step = max_over_ranks(step)                     # "has anyone been signalled?", in every step
 
 Processes agree through a gloo group on the CPU, never through the device: a question asked in every step must not wait
 for the GPU's queue. Functions that talk to the others say so: all processes must call them, in the same order.

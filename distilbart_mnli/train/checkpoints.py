@@ -73,7 +73,7 @@ def write_checkpoint(final: Path, write: Callable[[Path], None], what: str, safe
         raise RunError(f"{what} could not be written to {final.parent}: {reason}; {safe}") from None
 
 
-def whole_before(output_dir: Path) -> str:
+def last_good_checkpoint(output_dir: Path) -> str:
     """For messages: what the run can go on from."""
     found = checkpoints_in(output_dir)
     return f"the last good checkpoint is {found[-1]}" if found else "there is no checkpoint yet"

@@ -332,7 +332,7 @@ class Training:
         self.state.saved_step, self.state.first_save = step, False
 
     def _advice(self) -> str:
-        found = checkpoints.whole_before(self.run.output_dir)
+        found = checkpoints.last_good_checkpoint(self.run.output_dir)
         return f"{found}; lower learning_rate, or train in float32 or bf16"
 
     def _out_of_memory(self, shape: torch.Size) -> RunError:
@@ -340,5 +340,5 @@ class Training:
             f"out of memory in a batch of {shape[0]} x {shape[1]} tokens at step {self.state.progress.step + 1}: "
             f"lower per_device_train_batch_size (now {self.run.plan.per_device}; with effective_batch_size the recipe "
             "stays the same), or set gradient_checkpointing or bf16; "
-            f"{checkpoints.whole_before(self.run.output_dir)}"
+            f"{checkpoints.last_good_checkpoint(self.run.output_dir)}"
         )
