@@ -115,12 +115,17 @@ class Collator:
     states: Callable[[np.ndarray, np.ndarray], torch.Tensor] | None = None
     """Called with (token index [batch, length], real [batch, length]) for the encoder's cached states
     [batch, length, d_model]. None: the model computes them."""
+    teacher_states: Callable[[np.ndarray, np.ndarray], torch.Tensor] | None = None
+    """The same for a teacher's, which an encoder is fitted to."""
+    teacher_logits: np.ndarray | None = None
+    """float32 [rows, num_labels], which a student learns."""
     pin: bool = False
     """Copy to page-locked memory, so that the copy to a GPU can overlap."""
 
     def __call__(self, batch: MicroBatch) -> dict[str, torch.Tensor]:
         """input_ids, attention_mask int64 [batch, length]; weights float32 [batch]; labels [batch] if there are any;
-        encoder_hidden_states [batch, length, d_model] if they are cached."""
+        encoder_hidden_states and teacher_states [batch, length, d_model] if they are cached; teacher_logits [batch,
+        num_labels] if they are known."""
         starts = self.split.offsets[batch.rows]
         lengths = self.split.offsets[batch.rows + 1] - starts
         positions = np.arange(self.padding.length(int(lengths.max())))
@@ -136,6 +141,10 @@ class Collator:
             tensors["labels"] = torch.from_numpy(self.split.labels[batch.rows])
         if self.states is not None:
             tensors["encoder_hidden_states"] = self.states(index, real)
+        if self.teacher_states is not None:
+            tensors["teacher_states"] = self.teacher_states(index, real)
+        if self.teacher_logits is not None:
+            tensors["teacher_logits"] = torch.from_numpy(self.teacher_logits[batch.rows])
         return {name: tensor.pin_memory() for name, tensor in tensors.items()} if self.pin else tensors
 
 

@@ -35,6 +35,8 @@ from distilbart_mnli.errors import HubError, InputError
 from distilbart_mnli.options.fields import Arguments
 
 HUB_DATASET = "nyu-mll/glue"
+NO_LABEL = -100
+"""The label of a row that has none among rows that have: torch's ignore_index, whose cross-entropy is 0."""
 
 
 @dataclass

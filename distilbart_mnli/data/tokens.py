@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
-from distilbart_mnli.data.splits import Split
+from distilbart_mnli.data.splits import NO_LABEL, Split
 from distilbart_mnli.errors import InputError, RunError
 
 logger = logging.getLogger(__name__)
@@ -138,7 +138,9 @@ def tokenize(
             tokens = encoded()
     rows = tokens.data.column("input_ids").combine_chunks()
     ids, offsets = rows.values.to_numpy(), rows.offsets.to_numpy().astype(np.int64)
-    labels = split.labels if split.labels is None or label_map is None else label_map[split.labels]
+    labels = split.labels
+    if labels is not None and label_map is not None:
+        labels = np.where(labels == NO_LABEL, NO_LABEL, label_map[np.maximum(labels, 0)])
     return TokenizedSplit(split.name, ids, offsets, labels, digest_of(ids, offsets))
 
 

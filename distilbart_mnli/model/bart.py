@@ -218,6 +218,13 @@ def freeze(model: ShortCutBart, encoder: bool, embeddings: bool, encoder_dropout
     model.train(model.training)
 
 
+def freeze_all_but_encoder(model: ShortCutBart) -> None:
+    """What remains is the encoder without the token table, which is the decoder's too."""
+    trained = {id(p) for p in model.model.encoder.parameters() if p.requires_grad} - {id(model.model.shared.weight)}
+    for parameter in model.parameters():
+        parameter.requires_grad_(id(parameter) in trained)
+
+
 def compile_layers(model: ShortCutBart) -> None:
     """torch.compile a layer at a time, in place, for any length.
 

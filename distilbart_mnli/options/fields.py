@@ -42,6 +42,24 @@ def bounded(low: int, end: float = math.inf) -> Callable[[float], float]:
     return check
 
 
+def between(low: float, high: float) -> Callable[[float], float]:
+    """The check of a number from `low` to `high`, both included."""
+
+    def check(value: float) -> float:
+        if not low <= value <= high:
+            raise ValueError(f"must be at least {low} and at most {high}, not {value}")
+        return value
+
+    return check
+
+
+def positive(value: float) -> float:
+    """The check of a number above 0."""
+    if not value > 0:
+        raise ValueError(f"must be above 0, not {value}")
+    return value
+
+
 def trackers(names: list) -> list[str] | None:
     """The check of report_to; its "none" is as good as no tracker."""
     for name in names:
@@ -132,6 +150,18 @@ class Arguments:
     """Drop rows with too few fields, and say how many, instead of stopping at the first."""
     dataloader_num_workers: Count = 1
     """Threads that prepare batches ahead of the model; 0: none."""
+
+    # Distillation
+    teacher_model_name_or_path: str | None = None
+    """Folder or Hub id of a BART classifier whose answers are learnt; without it, labels alone."""
+    teacher_revision: str = "main"
+    """Branch, tag or commit of a teacher on the Hub."""
+    distillation_weight: Annotated[float, between(0, 1)] = 1.0
+    """The teacher's share of the loss; the labels have the rest."""
+    distillation_temperature: Annotated[float, positive] = 1.0
+    """Both sides' logits are divided by it."""
+    fit_encoder: bool = False
+    """Fit the student's encoder to the teacher's encoder states; the rest of the student is left as it is."""
 
     # Training
     do_train: bool = False
@@ -268,6 +298,7 @@ class Arguments:
 GROUPS = {
     "model_name_or_path": "model",
     "task_name": "data",
+    "teacher_model_name_or_path": "distillation",
     "do_train": "training",
     "learning_rate": "optimizer and schedule",
     "eval_strategy": "evaluation, saving, logging",

@@ -59,6 +59,10 @@ def _broken(args: Arguments) -> Iterator[str]:
             yield f"{best} save_strategy to be eval_strategy ({args.eval_strategy}), not {args.save_strategy}"
         if args.save_strategy == "steps" and args.save_steps % every != 0:
             yield f"{best} save_steps ({args.save_steps}) to be a multiple of eval_steps ({every})"
+    if args.fit_encoder and args.teacher_model_name_or_path is None:
+        yield "fit_encoder needs teacher_model_name_or_path: whose encoder states are learnt"
+    if args.fit_encoder and args.freeze_encoder:
+        yield "fit_encoder and freeze_encoder exclude each other: a frozen encoder learns nothing"
     if args.cache_encoder_outputs == "true" and (not args.freeze_encoder or args.frozen_encoder_dropout):
         yield "cache_encoder_outputs: true needs freeze_encoder true and frozen_encoder_dropout false"
 

@@ -56,7 +56,7 @@ def open_caches(run: Run, sets: list[EvaluationSet], times: int) -> None:
 
 def logits_of(run: Run, tokens: TokenizedSplit, states: EncoderCache | None = None) -> np.ndarray:
     """Logits float32 [rows, num_labels] of the model as it is now; the same on every process."""
-    collate = Collator(tokens, run.model.config.pad_token_id, run.padding, states, run.device.is_cuda)
+    collate = Collator(tokens, run.model.config.pad_token_id, run.padding, states, pin=run.device.is_cuda)
     return predict_logits(run.model, collate, run.inference)
 
 

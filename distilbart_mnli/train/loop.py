@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from distilbart_mnli.command_line import resume_command
 from distilbart_mnli.data.batches import Collator, epoch_order, micro_batches, prefetch, steps_per_epoch
-from distilbart_mnli.data.tokens import TokenizedSplit
+from distilbart_mnli.data.splits import Split
 from distilbart_mnli.errors import RunError, StoppedBySignal
 from distilbart_mnli.model.bart import compile_layers
 from distilbart_mnli.model.encoder_cache import EncoderCache
@@ -33,20 +33,14 @@ from distilbart_mnli.options.fields import FOLLOW_EVALUATIONS
 from distilbart_mnli.processes import gather_objects, max_over_ranks, raise_on_all_ranks, same_outcome_on_all_ranks
 from distilbart_mnli.train import checkpoints, resume
 from distilbart_mnli.train.evaluation import EvaluationResult, EvaluationSet, evaluate
+from distilbart_mnli.train.objective import choose_objective
 from distilbart_mnli.train.optimizer import best_metric, make_optimizer, make_schedule
-from distilbart_mnli.train.run import Run, open_encoder_cache
+from distilbart_mnli.train.run import Run, open_encoder_cache, tokenize_split
 from distilbart_mnli.train.signals import StopSignals
 from distilbart_mnli.train.state import Progress, Steps, TrainState
 from distilbart_mnli.train.trackers import Trackers
 
 logger = logging.getLogger(__name__)
-
-
-def row_losses(logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float) -> torch.Tensor:
-    """Loss of every row, float32 [batch]: cross-entropy, or the squared error for float labels."""
-    if labels.is_floating_point():
-        return torch.nn.functional.mse_loss(logits[:, 0].float(), labels, reduction="none")
-    return torch.nn.functional.cross_entropy(logits.float(), labels, reduction="none", label_smoothing=label_smoothing)
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
@@ -57,8 +51,9 @@ def is_out_of_memory(error: RuntimeError) -> bool:
 class Training:
     """One training on one set, with its evaluations, checkpoints and logs."""
 
-    def __init__(self, run: Run, split: TokenizedSplit, sets: list[EvaluationSet], trackers: Trackers):
-        self.run, self.split, self.sets, self.trackers = run, split, sets, trackers
+    def __init__(self, run: Run, texts: Split, sets: list[EvaluationSet], trackers: Trackers):
+        self.run, self.texts, self.sets, self.trackers = run, texts, sets, trackers
+        self.split = split = tokenize_split(run, texts)
         self.args, self.accelerator = run.args, run.accelerator
         per_epoch = steps_per_epoch(len(split), run.plan.effective)
         total = self.args.max_steps if self.args.max_steps > 0 else math.ceil(self.args.num_train_epochs * per_epoch)
@@ -90,11 +85,12 @@ class Training:
         passes = self.steps.total / self.steps.per_epoch
         resumed = None if checkpoint is None else checkpoint.cache_used
         self.states: EncoderCache | None = open_encoder_cache(run, self.split, passes, resumed)
+        self.objective = choose_objective(run, self.texts, self.split, self.states)
         if args.gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
         if args.torch_compile:
             compile_layers(model)  # in place, so that the weights keep their names
-        self.wrapped, self.optimizer = self.accelerator.prepare(model, optimizer)
+        self.wrapped, self.optimizer = self.accelerator.prepare(self.objective.module, optimizer)
         self.state = TrainState(
             progress=Progress(),
             model=model,
@@ -156,7 +152,8 @@ class Training:
         order = order[position : position + self.steps.total - step]
         count, index = self.accelerator.num_processes, self.accelerator.process_index
         shares = [micro_batches(rows, run.plan.per_device, count, index, run.device.static_shapes) for rows in order]
-        collate = Collator(self.split, run.model.config.pad_token_id, run.padding, self.states, run.device.is_cuda)
+        pad_token_id, targets = run.model.config.pad_token_id, self.objective.targets
+        collate = Collator(self.split, pad_token_id, run.padding, self.states, **targets, pin=run.device.is_cuda)
         stream = prefetch(collate, [batch for share in shares for batch in share], args.dataloader_num_workers)
         with contextlib.closing(stream):
             for rows, share in zip(order, shares, strict=True):
@@ -184,8 +181,8 @@ class Training:
                 attention_kernels(self.accelerator.device.type, run.precision),
             ):
                 try:
-                    logits = self.wrapped(**{name: batch[name] for name in FORWARD_INPUTS if name in batch})
-                    losses = row_losses(logits, batch["labels"], self.args.label_smoothing_factor)
+                    output = self.wrapped(**{name: batch[name] for name in FORWARD_INPUTS if name in batch})
+                    losses = self.objective.losses(output, batch)
                     loss = (losses * batch["weights"]).sum()
                     self.accelerator.backward(loss * scale)
                 except RuntimeError as error:

@@ -21,6 +21,7 @@ import torch
 
 from distilbart_mnli.data.tokens import TokenizedSplit, digest_of, tokenizer_digest
 from distilbart_mnli.errors import InputError, RunError
+from distilbart_mnli.model.bart import weights_digest
 from distilbart_mnli.options.fields import FOLLOW_EVALUATIONS
 from distilbart_mnli.processes import gather_objects, same_outcome_on_all_ranks
 from distilbart_mnli.train import checkpoints
@@ -99,9 +100,22 @@ def recipe(
         "mixed_precision": run.precision,
         "model": model_digest,
         "tokenizer": tokenizer_digest(run.tokenizer),
+        **_teacher_recipe(run),
         "train_data": text_digest(train.digest, train.labels),
         "evaluation_data": [text_digest(tokens.digest, tokens.labels) for tokens in evaluation],
     }
+
+
+def _teacher_recipe(run: Run) -> dict[str, Any]:
+    """Its share of the recipe; nothing without one, so that older checkpoints still fit."""
+    if run.teacher is None:
+        return {}
+    names = ("fit_encoder",) if run.args.fit_encoder else ("distillation_weight", "distillation_temperature")
+    digests = {
+        "teacher": weights_digest(run.teacher.model),
+        "teacher_tokenizer": tokenizer_digest(run.teacher.tokenizer),
+    }
+    return {**digests, **{name: getattr(run.args, name) for name in names}}
 
 
 def recipe_difference(saved: dict[str, Any], current: dict[str, Any]) -> str | None:

@@ -19,6 +19,7 @@ from distilbart_mnli.model.encoder_cache import EncoderCache, FrozenEncoder, def
 from distilbart_mnli.model.encoder_cache_build import CacheRequest, open_or_build
 from distilbart_mnli.model.predict import Inference
 from distilbart_mnli.model.pretrained import Loaded
+from distilbart_mnli.model.teacher import Teacher
 from distilbart_mnli.options.fields import PRECISION_DTYPES, Arguments
 from distilbart_mnli.train.device import Device
 from distilbart_mnli.train.launch import BatchPlan
@@ -35,6 +36,7 @@ class Run:
     task: Task
     loaded: Loaded
     output_dir: Path
+    teacher: Teacher | None = None
 
     @property
     def model(self) -> ShortCutBart:
@@ -106,13 +108,18 @@ def tokenize_split(run: Run, split: Split) -> TokenizedSplit:
 
 
 def open_encoder_cache(
-    run: Run, split: TokenizedSplit, passes: float, resumed: bool | None = None
+    run: Run,
+    split: TokenizedSplit,
+    passes: float,
+    resumed: bool | None = None,
+    encoder: FrozenEncoder | None = None,
 ) -> EncoderCache | None:
     """The cache of a set's encoder states, if there is to be one. The model is on the device already.
 
     Args:
         passes: how often this run reads every example.
         resumed: what a checkpoint decided.
+        encoder: a teacher's, which is constant in any case (default: the run's model's).
 
     Raises:
         InputError: it is wanted and does not fit.
@@ -124,7 +131,7 @@ def open_encoder_cache(
         folder=Path(args.encoder_cache_dir) if args.encoder_cache_dir else default_folder(),
         max_gb=args.encoder_cache_max_gb,
         resumed=resumed,
-        trains=args.do_train,
+        trains=args.do_train and encoder is None,
         unavailable=run.device.no_encoder_cache,
     )
-    return open_or_build(run.frozen_encoder, split, request, run.show_progress)
+    return open_or_build(encoder or run.frozen_encoder, split, request, run.show_progress)

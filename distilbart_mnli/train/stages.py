@@ -15,9 +15,10 @@ from distilbart_mnli.data.submission import write_submission
 from distilbart_mnli.data.tasks import Task, set_suffix
 from distilbart_mnli.errors import InputError, RunError
 from distilbart_mnli.files import check_output_dir, remove_leftovers
-from distilbart_mnli.model.bart import count_parameters, freeze, weights_digest
+from distilbart_mnli.model.bart import count_parameters, freeze, freeze_all_but_encoder, weights_digest
 from distilbart_mnli.model.predict import to_task_predictions
 from distilbart_mnli.model.pretrained import load
+from distilbart_mnli.model.teacher import load_teacher
 from distilbart_mnli.options.fields import Arguments
 from distilbart_mnli.processes import barrier, lock_output_dir, same_outcome_on_all_ranks
 from distilbart_mnli.publish import hub, smoke_test
@@ -91,9 +92,10 @@ def prepared(args: Arguments) -> Iterator[tuple[Run, list[EvaluationSet]]]:
             splits = load_evaluation(args, task) if args.do_eval or args.eval_strategy != "no" else []
             check_best_metric(args, task, splits)
             loaded = load(args, task)
+            teacher = load_teacher(args, loaded) if args.do_train and args.teacher_model_name_or_path else None
         device.keep_shapes_static(loaded.model)
         logger.info("%s", describe(accelerator, device, plan))
-        run = Run(args, accelerator, device, plan, task, loaded, output_dir)
+        run = Run(args, accelerator, device, plan, task, loaded, output_dir, teacher)
         yield run, evaluation_sets(run, splits)
 
 
@@ -139,20 +141,21 @@ def train(run: Run, sets: list[EvaluationSet]) -> Training:
     args, model = run.args, run.model
     with same_outcome_on_all_ranks():
         train_split = load_train(args, run.task)
-    split = tokenize_split(run, train_split)
     freeze(model, args.freeze_encoder, args.freeze_embeds, args.frozen_encoder_dropout)
+    if args.fit_encoder:
+        freeze_all_but_encoder(model)
     digest = weights_digest(model)
+    run_name = args.run_name or run.output_dir.name
+    trackers = Trackers(args.report_to, run_name, run.output_dir, args.without_token(), run.is_main)
+    training = Training(run, train_split, sets, trackers)
     trainable, total = count_parameters(model)
     logger.info(
         "%d training examples, %d tokens on average; %.1f M parameters are trained, %.1f M are frozen",
-        len(split),
-        round(split.lengths.mean()),
+        len(training.split),
+        round(training.split.lengths.mean()),
         trainable / 1e6,
         (total - trainable) / 1e6,
     )
-    run_name = args.run_name or run.output_dir.name
-    trackers = Trackers(args.report_to, run_name, run.output_dir, args.without_token(), run.is_main)
-    training = Training(run, split, sets, trackers)
     if run.is_main:
         remove_leftovers(run.output_dir, owned=True)
     try:
