@@ -20,7 +20,7 @@ from huggingface_hub import ModelCard
 
 from distilbart_mnli.files import TEMPORARY
 from distilbart_mnli.model import encoder_cache_build
-from distilbart_mnli.train import checkpoints, evaluation, resume, stages, trackers
+from distilbart_mnli.train import checkpoints, evaluation, objective, resume, stages, trackers
 from distilbart_mnli.train import loop as training
 from tests.support.in_process import train_here, weights
 from tests.support.training_runs import Workshop, command, environment, only_checkpoint, outcome
@@ -237,14 +237,14 @@ def test_an_exploding_loss_ends_the_run_and_no_checkpoint_holds_it(shop, tmp_pat
 
 def test_a_loss_that_is_not_finite_names_its_step_and_the_last_good_checkpoint(shop, tmp_path, monkeypatch):
     """Looked at in step 6, where it is logged, found in step 5, where it happened; step 4 was saved."""
-    losses = training.row_losses
+    losses = objective.label_losses
     calls = iter(range(1, 1000))
 
     def poisoned(*arguments):
         # Steps 1 to 5 are of two micro-batches each.
         return losses(*arguments) * (float("nan") if next(calls) == 9 else 1.0)
 
-    monkeypatch.setattr(training, "row_losses", poisoned)
+    monkeypatch.setattr(objective, "label_losses", poisoned)
     code, error = train_here(options_in(shop, tmp_path, save_steps=4, logging_steps=6, eval_steps=4))
     assert code == 1
     assert "step 5 is nan" in error and f"{tmp_path / 'out/checkpoint-4'};" in error
@@ -285,14 +285,14 @@ def test_a_model_with_a_weight_that_is_not_finite_trains_no_step_further_than_it
 
 
 def test_no_memory_in_a_batch_names_its_shape_and_what_to_lower(shop, tmp_path, monkeypatch):
-    losses, calls = training.row_losses, iter(range(1, 1000))
+    losses, calls = objective.label_losses, iter(range(1, 1000))
 
     def greedy(*arguments):
         if next(calls) == 7:
             torch.empty(1 << 55)  # the allocator's own error
         return losses(*arguments)
 
-    monkeypatch.setattr(training, "row_losses", greedy)
+    monkeypatch.setattr(objective, "label_losses", greedy)
     code, error = train_here(options_in(shop, tmp_path))
     assert code == 1
     assert re.match(r"out of memory in a batch of 4 x \d+ tokens at step 4", error) and "\n" not in error

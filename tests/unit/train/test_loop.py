@@ -26,7 +26,8 @@ from distilbart_mnli.model.bart import ShortCutBart, freeze
 from distilbart_mnli.options.fields import Arguments
 from distilbart_mnli.train.device import Device
 from distilbart_mnli.train.evaluation import EvaluationResult
-from distilbart_mnli.train.loop import Training, row_losses
+from distilbart_mnli.train.loop import Training
+from distilbart_mnli.train.objective import label_losses
 from distilbart_mnli.train.optimizer import group_parameters, make_schedule
 from tests.support.in_process import arguments, results, run, state, train, weights
 from tests.support.tiny import tiny_bart, tiny_config, tiny_mnli, tiny_tokenizer
@@ -182,9 +183,9 @@ def test_the_row_losses_are_those_of_the_definition():
     logits, labels = torch.randn(7, 3), torch.randint(0, 3, (7,))
     logs = logits.log_softmax(1)
     exact = -(0.9 * logs[range(7), labels] + 0.1 * logs.mean(1))
-    assert torch.allclose(row_losses(logits, labels, 0.1), exact, atol=1e-6)
+    assert torch.allclose(label_losses(logits, labels, 0.1), exact, atol=1e-6)
     values = torch.randn(7)
-    assert torch.allclose(row_losses(logits[:, :1], values, 0.0), (logits[:, 0] - values) ** 2)
+    assert torch.allclose(label_losses(logits[:, :1], values, 0.0), (logits[:, 0] - values) ** 2)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [({}, 1e-5), ({"bf16": True}, 2e-2)], ids=["float32", "bfloat16"])
