@@ -129,7 +129,7 @@ def test_a_flag_of_an_old_name_wins_over_the_file_s_new_name(tmp_path):
     ("content", "name", "message"),
     [
         ('{"a": 1,\n "seed" 2}', "a.json", "a.json, line 2: not JSON"),
-        ("a: [1\nb: 2", "a.yaml", "a.yaml, line 2: not YAML"),
+        ("a: [1\nb: 2", "a.yaml", "a.yaml: line 2: not YAML"),
         ("[1, 2]", "a.json", "expected an object of options, found list"),
         ("just text", "a.yaml", "expected an object of options, found str"),
         ("", "a.yaml", "expected an object of options, found NoneType"),
@@ -143,6 +143,12 @@ def test_a_flag_of_an_old_name_wins_over_the_file_s_new_name(tmp_path):
 )
 def test_a_file_that_is_no_file_of_options_is_refused_with_its_line(tmp_path, content, name, message):
     assert message in refusal([written(tmp_path, content, name)])
+
+
+def test_a_file_without_end_is_refused(tmp_path):
+    for name in ("a.json", "a.yaml"):
+        (tmp_path / name).symlink_to("/dev/zero")
+        assert name in refusal([str(tmp_path / name)])
 
 
 def test_a_file_that_cannot_be_read_is_refused(tmp_path):
