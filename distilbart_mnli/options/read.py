@@ -8,6 +8,7 @@ is known to be good.
 import json
 import logging
 import math
+import os
 import typing
 from pathlib import Path
 from typing import Any, Literal
@@ -56,7 +57,7 @@ def parse_arguments(argv: list[str]) -> Arguments:
         raise SystemExit(0)
     values: dict[str, Any] = {}
     if argv and not argv[0].startswith("-"):
-        path = Path(argv[0])
+        path = Path(os.path.expanduser(argv[0]))  # noqa: PTH111 - ~name of nobody stays as it is
         in_file = read_file(path)
         if in_file.get("hub_token") is not None:
             raise InputError(f"{path}: hub_token must not stand in a file; use HF_TOKEN or `hf auth login`")

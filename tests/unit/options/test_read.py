@@ -221,6 +221,22 @@ def test_true_in_a_file_resumes_and_chooses_the_cache(tmp_path):
     assert (args.resume_from_checkpoint, args.cache_encoder_outputs) == (None, "true")
 
 
+def test_the_home_folder_is_meant_wherever_a_path_stands(tmp_path, monkeypatch):
+    """In a file, and in --option=~/x, where no shell expands it."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    endings = ("_dir", "_file", "_name_or_path", "checkpoint")
+    names = [name for name, option in OPTIONS.items() if option.kind is str and name.endswith(endings)]
+    names += ["config_name", "tokenizer_name"]
+    assert len(names) == 11
+    values = {**dict.fromkeys(names, "~/x y"), "do_eval": True}
+    flags = ["--do_eval", *(f"--{name}=~/x y" for name in names)]
+    (tmp_path / "a.yaml").write_text("".join(f"{name}: {value}\n" for name, value in values.items()))
+    for argv in ([written(tmp_path, values)], ["~/args.json"], ["~/a.yaml"], flags):
+        args = parse_arguments(argv)
+        assert {getattr(args, name) for name in names} == {f"{tmp_path}/x y"}
+        assert args.do_eval
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Refused
 
