@@ -38,7 +38,7 @@ import numpy as np
 import torch
 import transformers
 
-from distilbart_mnli.command_line import OneLineParser
+from distilbart_mnli.command_line import OneLineParser, file_path
 from distilbart_mnli.data.tokens import TokenizedSplit, digest_of
 from distilbart_mnli.errors import InputError, run_command, say
 from distilbart_mnli.files import lock_file
@@ -194,7 +194,7 @@ def main() -> None:
         description="Show or remove the encoder caches on this machine.",
     )
     parser.add_argument("command", choices=["list", "prune"])
-    parser.add_argument("--encoder_cache_dir", type=Path, default=default_folder())
+    parser.add_argument("--encoder_cache_dir", type=file_path, default=default_folder())
     parser.add_argument("--older_than_days", type=float, default=0.0, help="prune: only what was not used for so long")
     parser.add_argument("--key", default="", help="prune: only folders whose name begins so")
     options = parser.parse_args()
