@@ -226,11 +226,9 @@ def save_verified(
         InputError: the folder cannot be written.
     """
     try:
-        with atomic_folder(save_path) as folder:
+        with atomic_folder(save_path.resolve()) as folder:
             model.save_pretrained(folder)
             tokenizer.save_pretrained(folder)
-            # safetensors writes for the owner alone; a model is as readable as the files beside it.
-            (folder / "model.safetensors").chmod((folder / "config.json").stat().st_mode)
             if card is not None:
                 (folder / "README.md").write_text(card, encoding="utf-8")
             verify_saved(folder, model)

@@ -14,7 +14,7 @@ from distilbart_mnli.data.splits import Split, get_task, load_evaluation, load_t
 from distilbart_mnli.data.submission import write_probabilities, write_submission
 from distilbart_mnli.data.tasks import Task, set_suffix
 from distilbart_mnli.errors import InputError, RunError
-from distilbart_mnli.files import check_output_dir
+from distilbart_mnli.files import check_output_dir, remove_leftovers
 from distilbart_mnli.model.bart import count_parameters, freeze, weights_digest
 from distilbart_mnli.model.predict import to_task_predictions, to_task_probabilities
 from distilbart_mnli.model.pretrained import load
@@ -154,7 +154,7 @@ def train(run: Run, sets: list[EvaluationSet]) -> Training:
     trackers = Trackers(args.report_to, run_name, run.output_dir, args.without_token(), run.is_main)
     training = Training(run, split, sets, trackers)
     if run.is_main:
-        checkpoints.remove_leftovers(run.output_dir)
+        remove_leftovers(run.output_dir, owned=True)
     try:
         training.prepare(digest)
         open_caches(run, sets, evaluations(args, training.steps))
