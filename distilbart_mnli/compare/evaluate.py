@@ -145,9 +145,11 @@ def evaluate_candidates(
 
 def groups_of(candidates: Sequence[Candidate]) -> list[list[Candidate]]:
     """Working candidates with equal encoders and tokenizers together, in their order."""
-    groups: dict[tuple[str, str], list[Candidate]] = {}
+    groups: dict[tuple[str, str, str], list[Candidate]] = {}
     for candidate in working(candidates):
-        key = encoder_digest(candidate.loaded.model), tokenizer_digest(candidate.loaded.tokenizer)
+        loaded = candidate.loaded
+        # model_max_length: where zero-shot pairs are cut.
+        key = encoder_digest(loaded.model), tokenizer_digest(loaded.tokenizer), str(loaded.tokenizer.model_max_length)
         groups.setdefault(key, []).append(candidate)
     return list(groups.values())
 

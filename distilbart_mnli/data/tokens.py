@@ -6,21 +6,25 @@ train.ids[train.offsets[i] : train.offsets[i + 1]]      # row i, without padding
 """
 
 import contextlib
+import json
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
 import pyarrow
-from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from distilbart_mnli.data.splits import Split
 from distilbart_mnli.errors import InputError, RunError
 
 logger = logging.getLogger(__name__)
+
+USUAL_SETTINGS = {"truncation_side": "right", "split_special_tokens": False}
 
 
 @dataclass(frozen=True)
@@ -52,18 +56,37 @@ def digest_of(*parts: str | np.ndarray) -> str:
     return digest.hexdigest()
 
 
+def tokenizer_settings(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """What decides a fast tokenizer's ids beside the state of its tokenizer.json, where it is not as usual.
+
+    All else of tokenizer_config.json that matters (special and added tokens, do_lower_case, add_prefix_space, the
+    class with its post-processor) is in that state once the tokenizer is loaded. Padding is ours (data/batches.py),
+    and a length is given with every call.
+    """
+    settings = {name: getattr(tokenizer, name) for name, usual in USUAL_SETTINGS.items()}
+    settings = {name: value for name, value in settings.items() if value != USUAL_SETTINGS[name]}
+    if type(tokenizer)._encode_plus is not PreTrainedTokenizerFast._encode_plus:
+        settings["tokenizer_class"] = type(tokenizer).__name__  # it does more than its state says
+    return settings
+
+
 def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
-    """SHA-256 of what decides a fast tokenizer's ids: its whole state but truncation and padding."""
+    """SHA-256 of all that decides a fast tokenizer's ids but the length: its state, and its unusual settings."""
     backend = tokenizer.backend_tokenizer.__class__.from_str(tokenizer.backend_tokenizer.to_str())
     backend.no_truncation()
     backend.no_padding()
-    return digest_of(backend.to_str())
+    settings = tokenizer_settings(tokenizer)
+    return digest_of(backend.to_str(), *([json.dumps(settings, sort_keys=True)] if settings else []))
 
 
 def check_tokenizer(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig, max_length: int, name: str) -> None:
     """Raises InputError where the tokenizer cannot feed this model."""
     if not getattr(tokenizer, "is_fast", False):
         raise InputError(f"{name}: the tokenizer has no tokenizer.json; save it as a fast tokenizer first")
+    if getattr(tokenizer.backend_tokenizer.model, "dropout", None):
+        raise InputError(
+            f"{name}: its tokenizer.json has a dropout, so that it cuts a text otherwise each time; remove it"
+        )
     largest = max(tokenizer.get_vocab().values())
     if largest >= config.vocab_size:
         raise InputError(

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from distilbart_mnli.command_line import did_you_mean
 from distilbart_mnli.errors import InputError
-from distilbart_mnli.options.fields import GROUPS, OPTIONS, Arguments, help_texts, shown
+from distilbart_mnli.options.fields import GROUPS, OPTIONS, VERBATIM, Arguments, help_texts, shown
 from distilbart_mnli.options.rules import check_together
 from distilbart_mnli.yaml_text import LONGEST, read_yaml
 
@@ -151,7 +151,8 @@ def _read_flags(argv: list[str]) -> dict[str, Any]:
                 value = "true"
             else:
                 raise InputError(f"command line: --{name} needs a value: {OPTIONS[name].expected}")
-        values[name] = None if value.lower() in ("none", "null") else value
+        verbatim = name in OPTIONS and VERBATIM in OPTIONS[name].checks
+        values[name] = None if value.lower() in ("none", "null") and not verbatim else value
     return values
 
 
@@ -196,6 +197,8 @@ def _value(name: str, value: Any, where: str) -> Any:
     option = OPTIONS[name]
     if value is None and option.optional:
         return None
+    if VERBATIM in option.checks and (value == "" or type(value) is int):  # -1 in a file is the word
+        return str(value)
     if option.is_switch and option.kind is str and (truth := convert(bool, value)) is not None:
         return "true" if truth else None
     found = convert(option.kind, value)
