@@ -1,6 +1,6 @@
 """Every option of run_glue.py: beside a field its bounds, under it its help text.
 
-Names and defaults are those of transformers' TrainingArguments; README lists where ours differ. read.py reads
+Names and defaults are those of transformers' TrainingArguments; docs/options.md shows where ours differ. read.py reads
 them from a file and from flags; rules.py holds what options ask of each other.
 
 A new option is one field: `name: type = default`, or `type | None = None`, with a string under it. Its type is str,
