@@ -149,7 +149,7 @@ class Arguments:
     """Write GLUE's submission files for the test sets."""
     predict_proba: bool = False
     """With do_predict: also predictions.tsv, with each row's id and the probability of every label."""
-    output_dir: str | None = None
+    output_dir: FilePath | None = None
     """Where the model, its results and the checkpoints go."""
     overwrite_output_dir: bool = False
     """Allow a new training over old results; they stay until the new run has saved something whole."""
