@@ -112,7 +112,7 @@ def teacher_logits(
     split: TokenizedSplit,
     inference: Inference,
     folder: Path,
-    states: Callable[[np.ndarray, np.ndarray], torch.Tensor] | None = None,
+    states: Callable[[np.ndarray, np.ndarray, np.ndarray], torch.Tensor] | None = None,
     dtype: str = "float32",
 ) -> np.ndarray:
     """Logits float32 [rows, num_labels] of every row, labels in the student's order. All processes must call it.

@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from distilbart_mnli.data.splits import NO_LABEL, Split
 from distilbart_mnli.data.tokens import TokenizedSplit, tokenize
 from distilbart_mnli.model.bart import ShortCutBart
-from distilbart_mnli.model.encoder_cache import EncoderCache, FrozenEncoder, default_folder
+from distilbart_mnli.model.encoder_cache import EncoderCache, default_folder
+from distilbart_mnli.model.frozen_encoder import FrozenEncoder
 from distilbart_mnli.model.teacher import teacher_logits
 from distilbart_mnli.options.fields import Arguments
 from distilbart_mnli.train.run import Run, open_encoder_cache
