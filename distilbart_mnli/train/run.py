@@ -15,8 +15,9 @@ from distilbart_mnli.data.splits import Split
 from distilbart_mnli.data.tasks import Task
 from distilbart_mnli.data.tokens import TokenizedSplit, tokenize
 from distilbart_mnli.model.bart import ShortCutBart
-from distilbart_mnli.model.encoder_cache import EncoderCache, FrozenEncoder, default_folder
+from distilbart_mnli.model.encoder_cache import EncoderCache, default_folder
 from distilbart_mnli.model.encoder_cache_build import CacheRequest, open_or_build
+from distilbart_mnli.model.frozen_encoder import FrozenEncoder
 from distilbart_mnli.model.predict import Inference
 from distilbart_mnli.model.pretrained import Loaded
 from distilbart_mnli.options.fields import PRECISION_DTYPES, Arguments
@@ -66,6 +67,11 @@ class Run:
     @property
     def show_progress(self) -> bool:
         return self.is_main and not self.args.disable_tqdm and sys.stderr.isatty()
+
+    @property
+    def rounds_between_checks(self) -> int:
+        """In every which step or batch the processes ask each other whether one was signalled."""
+        return self.device.agree_steps if self.accelerator.num_processes > 1 else 1
 
     @property
     def padding(self) -> Padding:

@@ -3,20 +3,21 @@
 import contextlib
 import logging
 import os
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 import transformers
 
-from distilbart_mnli.command_line import set_up_logging
+from distilbart_mnli.command_line import resume_command, set_up_logging, this_command
 from distilbart_mnli.data.splits import Split, get_task, load_evaluation, load_test, load_train
-from distilbart_mnli.data.submission import write_submission
+from distilbart_mnli.data.submission import write_probabilities, write_submission
 from distilbart_mnli.data.tasks import Task, set_suffix
 from distilbart_mnli.errors import InputError, RunError
 from distilbart_mnli.files import check_output_dir, remove_leftovers
 from distilbart_mnli.model.bart import count_parameters, freeze, weights_digest
-from distilbart_mnli.model.predict import to_task_predictions
+from distilbart_mnli.model.predict import to_task_predictions, to_task_probabilities
 from distilbart_mnli.model.pretrained import load
 from distilbart_mnli.options.fields import Arguments
 from distilbart_mnli.processes import barrier, lock_output_dir, same_outcome_on_all_ranks
@@ -25,11 +26,11 @@ from distilbart_mnli.publish.card import add_license, write_model_card
 from distilbart_mnli.publish.commit import PublishTarget
 from distilbart_mnli.publish.staging import check_publishable
 from distilbart_mnli.train import checkpoints, resume
-from distilbart_mnli.train.device import device_for
-from distilbart_mnli.train.evaluation import EvaluationSet, evaluation_sets, logits_of, open_caches
+from distilbart_mnli.train.device import device_for, is_out_of_memory
+from distilbart_mnli.train.evaluation import EvaluationResult, EvaluationSet, evaluation_sets, logits_of, open_caches
 from distilbart_mnli.train.evaluation import evaluate as evaluate_sets
 from distilbart_mnli.train.launch import batch_plan, describe, make_accelerator
-from distilbart_mnli.train.loop import Training, is_out_of_memory
+from distilbart_mnli.train.loop import Training
 from distilbart_mnli.train.run import Run, tokenize_split
 from distilbart_mnli.train.saving import (
     merge_results,
@@ -38,6 +39,7 @@ from distilbart_mnli.train.saving import (
     training_results,
     write_evaluation,
 )
+from distilbart_mnli.train.signals import StopSignals, stopping
 from distilbart_mnli.train.state import Steps
 from distilbart_mnli.train.trackers import Trackers, check_installed
 
@@ -87,6 +89,8 @@ def prepared(args: Arguments) -> Iterator[tuple[Run, list[EvaluationSet]]]:
                 stack.callback(remove_if_empty, folder)
         with same_outcome_on_all_ranks():
             stack.enter_context(lock_output_dir(output_dir, accelerator.is_main_process))
+            if accelerator.is_main_process:
+                check_nothing_is_lost(args)  # again: another run can have finished while this one was starting
             task = get_task(args)
             splits = load_evaluation(args, task) if args.do_eval or args.eval_strategy != "no" else []
             check_best_metric(args, task, splits)
@@ -161,13 +165,15 @@ def train(run: Run, sets: list[EvaluationSet]) -> Training:
         training.train()
     finally:
         trackers.finish()
-    if args.load_best_model_at_end and resume.load_best(run, training.state):
-        training.last_evaluation = None  # of the last step's weights
     results = training_results(run, training.state)
-    with same_outcome_on_all_ranks():
-        if run.is_main:
-            save_final_model(run, training.state)
-            merge_results(run.output_dir, results)
+    with stoppable(run, "the end of the training, whose model is saved") as signals:
+        if args.load_best_model_at_end and resume.load_best(run, training.state):
+            training.last_evaluation = None  # of the last step's weights
+        with same_outcome_on_all_ranks():
+            if run.is_main:
+                save_final_model(run, training.state)
+                merge_results(run.output_dir, results)
+        signals.check()
     logger.info(
         "trained %d steps in %.1f s, %.1f examples/s; waiting for data took %.1f %% of it",
         training.state.progress.step,
@@ -194,14 +200,30 @@ def evaluate(run: Run, sets: list[EvaluationSet], training: Training | None) -> 
     if training is None:
         run.model.to(run.accelerator.device)
         open_caches(run, sets, 1)
-        results = evaluate_sets(run, sets)
+        results = stoppable_evaluation(run, sets)
     elif training.last_evaluation is not None and training.last_evaluation[0] == training.state.progress.step:
         results = training.last_evaluation[1]  # the last step's own, of the same weights
     else:
-        results = evaluate_sets(run, sets)
+        results = stoppable_evaluation(run, sets)
     with same_outcome_on_all_ranks():
         if run.is_main:
             write_evaluation(run, sets, results)
+
+
+def stoppable(run: Run, what: str) -> contextlib.AbstractContextManager[StopSignals]:
+    """A part of the run after the training, which a signal ends without results; the model is saved by then."""
+    again = this_command()
+    if run.args.do_train and run.args.save_strategy != "no":
+        again = resume_command()
+    elif run.args.do_train:
+        again = f"{again} --no_do_train --model_name_or_path {shlex.quote(str(run.output_dir))}"
+    return stopping(what, again, run.rounds_between_checks, run.is_main)
+
+
+def stoppable_evaluation(run: Run, sets: list[EvaluationSet]) -> list[EvaluationResult]:
+    """The results of all sets; raises StoppedBySignal on a signal."""
+    with stoppable(run, "the evaluation") as signals:
+        return evaluate_sets(run, sets, signals)
 
 
 def predict(run: Run) -> None:
@@ -210,11 +232,17 @@ def predict(run: Run) -> None:
         splits = load_test(run.args, run.task)
     run.model.to(run.accelerator.device)
     for split in splits:
-        logits = logits_of(run, tokenize_split(run, split))
+        tokens = tokenize_split(run, split)
+        with stoppable(run, f"the predictions of {split.name}") as signals:
+            logits = logits_of(run, tokens, signals)
         with same_outcome_on_all_ranks():
             if run.is_main:
                 predictions = to_task_predictions(logits, run.task, run.label_map)
                 path = write_submission(run.output_dir, run.task, split, predictions)
+                if run.args.predict_proba:
+                    probabilities = to_task_probabilities(logits, run.label_map)
+                    suffix = set_suffix(split.name, splits[0].name)
+                    path = write_probabilities(run.output_dir, run.task, split, predictions, probabilities, suffix)
                 logger.info("%d predictions in %s", len(split), path)
 
 
