@@ -30,6 +30,8 @@ PRECISION_DTYPES = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}
 TRACKERS = ("tensorboard", "wandb", "trackio")
 SWITCH = "switch"
 """Marks text that can also be true or false: --x alone is true."""
+VERBATIM = "verbatim"
+"""Marks text that is taken as it stands: none, null and nothing at all too."""
 
 
 def bounded(low: int, end: float = math.inf) -> Callable[[float], float]:
@@ -150,7 +152,9 @@ class Arguments:
     max_predict_samples: Positive | None = None
     """Use the first so many examples of each test set."""
     skip_bad_rows: bool = False
-    """Drop rows with too few fields, and say how many, instead of stopping at the first."""
+    """Drop rows that cannot be read or lack a text, and say how many, instead of stopping at the first."""
+    ignore_label: Annotated[str, VERBATIM] | None = None
+    """Leave out the training and evaluation rows with this label, a mark for "no label": -, -1, or "" for nothing."""
     dataloader_num_workers: Count = 1
     """Threads that prepare batches ahead of the model; 0: none."""
 
@@ -161,6 +165,8 @@ class Arguments:
     """Evaluate at the end, and write results and predictions."""
     do_predict: bool = False
     """Write GLUE's submission files for the test sets."""
+    predict_proba: bool = False
+    """With do_predict: also predictions.tsv, with each row's id and the probability of every label."""
     output_dir: FilePath | None = None
     """Where the model, its results and the checkpoints go."""
     overwrite_output_dir: bool = False

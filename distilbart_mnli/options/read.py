@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from distilbart_mnli.errors import InputError
-from distilbart_mnli.options.fields import OPTIONS, Arguments, shown
+from distilbart_mnli.options.fields import OPTIONS, VERBATIM, Arguments, shown
 from distilbart_mnli.options.help import help_all, help_text
 from distilbart_mnli.options.names import OLD_NAMES, unknown_option
 from distilbart_mnli.options.rules import check_together
@@ -117,7 +117,8 @@ def _read_flags(argv: list[str]) -> dict[str, Any]:
                 value = "true"
             else:
                 raise InputError(f"command line: --{name} needs a value: {OPTIONS[name].expected}")
-        values[name] = None if value.lower() in ("none", "null") else value
+        verbatim = name in OPTIONS and VERBATIM in OPTIONS[name].checks
+        values[name] = None if value.lower() in ("none", "null") and not verbatim else value
     return values
 
 
@@ -157,6 +158,8 @@ def _value(name: str, value: Any, where: str) -> Any:
     option = OPTIONS[name]
     if value is None and option.optional:
         return None
+    if VERBATIM in option.checks and (value == "" or type(value) is int):  # -1 in a file is the word
+        return str(value)
     if option.is_switch and option.kind is str and (truth := convert(bool, value)) is not None:
         return "true" if truth else None
     found = convert(option.kind, value)
