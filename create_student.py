@@ -11,12 +11,9 @@ Exit codes: 0 done; 1 the disk failed; 2 bad input, nothing was written; 3 the H
 
 import argparse
 import sys
-from pathlib import Path
 
-from distilbart_mnli.command_line import OneLineParser, set_up_logging
-from distilbart_mnli.errors import run_command
-from distilbart_mnli.model.kept_layers import show_layers
-from distilbart_mnli.model.student import StudentPlan, create_student
+from distilbart_mnli.command_line import OneLineParser, file_path, path_or_id, set_up_logging
+from distilbart_mnli.errors import run_command, say
 
 
 def whole_number(text: str) -> int:
@@ -34,8 +31,8 @@ def layer_ids(text: str) -> list[int]:
 def make_parser() -> OneLineParser:
     parser = OneLineParser(prog="create_student.py", description=__doc__)
     add = parser.add_argument
-    add("--teacher_model_name_or_path", required=True, metavar="FOLDER_OR_HUB_ID", help="a BART classifier")
-    add("--save_path", required=True, metavar="FOLDER", help="where the student goes: a new or an empty folder")
+    add("--teacher_model_name_or_path", required=True, type=path_or_id, metavar="FOLDER_OR_ID", help="BART classifier")
+    add("--save_path", required=True, type=file_path, metavar="FOLDER", help="a new or an empty folder")
     add("--student_encoder_layers", type=whole_number, metavar="N", help="encoder layers to keep (default: all)")
     add("--student_decoder_layers", type=whole_number, metavar="N", help="decoder layers to keep (default: all)")
     for stack in ("encoder", "decoder"):
@@ -61,8 +58,12 @@ def read_arguments(argv: list[str]) -> argparse.Namespace:
 
 
 def main() -> None:
-    set_up_logging(format="%(message)s")
     args = read_arguments(sys.argv[1:])
+    set_up_logging(format="%(message)s")
+    # After the arguments: torch takes seconds to import.
+    from distilbart_mnli.model.kept_layers import show_layers
+    from distilbart_mnli.model.student import StudentPlan, create_student
+
     plan = StudentPlan(
         args.teacher_model_name_or_path,
         args.student_encoder_layers,
@@ -71,12 +72,12 @@ def main() -> None:
         args.decoder_layer_ids,
         args.teacher_revision,
     )
-    student = create_student(plan, Path(args.save_path), args.overwrite)
+    student = create_student(plan, args.save_path, args.overwrite)
     config = student.model.config
-    print(f"teacher  {student.teacher_summary}")
-    print(f"student  {args.save_path}: {student.summary}")
-    print(f"kept     encoder layers {show_layers(config.encoder_layer_ids)}")
-    print(f"         decoder layers {show_layers(config.decoder_layer_ids)}")
+    say(f"teacher  {student.teacher_summary}")
+    say(f"student  {args.save_path}: {student.summary}")
+    say(f"kept     encoder layers {show_layers(config.encoder_layer_ids)}")
+    say(f"         decoder layers {show_layers(config.decoder_layer_ids)}")
 
 
 if __name__ == "__main__":

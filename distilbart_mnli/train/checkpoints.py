@@ -15,20 +15,21 @@ Only the first process writes, and only it reads: what the others need travels t
 need no shared disk.
 """
 
+import contextlib
 import hashlib
 import json
 import logging
 import math
 import re
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 
 from distilbart_mnli.errors import InputError, RunError
-from distilbart_mnli.files import TEMPORARY, atomic_folder
+from distilbart_mnli.files import atomic_folder, path_inside, remove
 
 logger = logging.getLogger(__name__)
 
@@ -46,46 +47,49 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_checkpoint(final: Path, write: Callable[[Path], None], what: str, safe: str) -> None:
-    """Let `write` fill a temporary neighbour of `final`, add the manifest, put it in place of whatever is there.
+@contextlib.contextmanager
+def disk_errors(what: str, folder: Path, safe: str) -> Iterator[None]:
+    """An error of the disk, whichever library meets it, as one line.
 
     Args:
-        what: for messages: "checkpoint-300".
-        safe: for messages: what is still whole if this fails.
+        what: that was written to `folder`: "checkpoint-300".
+        safe: what is still whole.
 
     Raises:
-        RunError: no space left, or another error of the disk; the temporary folder is gone then.
+        RunError: no space left, or another error of the disk.
     """
     try:
-        with atomic_folder(final) as folder:
-            write(folder)
-            files = sorted(path for path in folder.rglob("*") if path.is_file())
-            sums = {
-                str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": _sha256(path)}
-                for path in files
-            }
-            (folder / MANIFEST).write_text(json.dumps(sums, indent=1), encoding="utf-8")
+        yield
     except Exception as error:
         # tokenizers reports the disk's errors with a bare Exception: "No space left on device (os error 28)".
         if not isinstance(error, OSError | SafetensorError) and "(os error " not in str(error):
             raise
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise RunError(f"{what} could not be written to {final.parent}: {reason}; {safe}") from None
+        raise RunError(f"{what} could not be written to {folder}: {reason}; {safe}") from None
+
+
+def write_checkpoint(final: Path, write: Callable[[Path], None], what: str, safe: str) -> None:
+    """Let `write` fill a temporary neighbour of `final`, add the manifest, put it in place of whatever is there.
+
+    Args:
+        what, safe: for messages (disk_errors).
+
+    Raises:
+        RunError: no space left, or another error of the disk; the temporary folder is gone then.
+    """
+    with disk_errors(what, final.parent, safe), atomic_folder(final) as folder:
+        write(folder)
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        sums = {
+            str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": _sha256(path)} for path in files
+        }
+        (folder / MANIFEST).write_text(json.dumps(sums, indent=1), encoding="utf-8")
 
 
 def last_good_checkpoint(output_dir: Path) -> str:
     """For messages: what the run can go on from."""
     found = checkpoints_in(output_dir)
     return f"the last good checkpoint is {found[-1]}" if found else "there is no checkpoint yet"
-
-
-def remove_leftovers(output_dir: Path) -> None:
-    """Remove what a killed run left half written."""
-    for path in output_dir.glob(TEMPORARY + "*"):
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -107,7 +111,7 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
     try:
         sums = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
         for name, entry in sums.items():
-            path = checkpoint / name
+            path = path_inside(checkpoint, name)
             if path.stat().st_size != entry["bytes"]:
                 raise ValueError(f"{name} has {path.stat().st_size} bytes instead of {entry['bytes']}")
             if _sha256(path) != entry["sha256"]:
@@ -119,6 +123,8 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
         if not isinstance(state, dict) or not isinstance(state.get("resume"), dict):
             raise ValueError(f"{STATE} holds nothing to resume from")
         return state
+    except InputError as error:  # a name in the manifest
+        raise ValueError(str(error)) from None
     except OSError as error:
         raise ValueError(f"{Path(error.filename or MANIFEST).name}: {error.strerror}") from None
     except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, KeyError, TypeError) as error:
@@ -210,24 +216,14 @@ def rotate(output_dir: Path, keep_last: int | None, keep: Iterable[Path], foreig
     own = []
     for path in checkpoints_in(output_dir):
         if path.resolve() not in kept and foreign_run is not None and _resume_of(path).get("run_id") != foreign_run:
-            _remove(path)
+            remove(path)
         else:
             own.append(path)
     if keep_last is None:
         return
     removable = [path for path in own if path.resolve() not in kept]
     for path in removable[: max(0, len(own) - keep_last)]:
-        _remove(path)
-
-
-def _remove(checkpoint: Path) -> None:
-    """Remove a checkpoint under another name, so that a run killed meanwhile leaves no half of one."""
-    aside = checkpoint.with_name(TEMPORARY + "removed-" + checkpoint.name)
-    try:
-        checkpoint.rename(aside)
-    except OSError:
-        aside = checkpoint
-    shutil.rmtree(aside, ignore_errors=True)
+        remove(path)
 
 
 def _resume_of(checkpoint: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import transformers
 
 from distilbart_mnli.command_line import this_command
 from distilbart_mnli.errors import RunError
-from distilbart_mnli.files import TEMPORARY, atomic_file, sync
+from distilbart_mnli.files import atomic_file, finish_folder, remove, sync, temporary_folder
 from distilbart_mnli.model.bart import count_parameters, to_stock
 from distilbart_mnli.model.predict import to_task_predictions, write_predictions
 from distilbart_mnli.options.fields import Arguments
@@ -100,29 +100,27 @@ def save_final_model(run: Run, state: TrainState) -> None:
             no checkpoints); names the checkpoint that is whole.
     """
     folder = run.output_dir
-    temporary = folder / (TEMPORARY + "model")
-
-    def fill(target: Path) -> None:
-        save_model(run, target, getattr(torch, run.args.save_dtype))
-        (target / "training_args.json").write_text(shown_arguments(run.args), encoding="utf-8")
-        write_trainer_state(target / checkpoints.STATE, run, state)
-
     whole = checkpoints.checkpoints_in(folder)
     safe = f"{whole[-1]} is whole" if whole else "nothing of this run is on the disk"
     if not all(bool(torch.isfinite(parameter).all()) for parameter in run.model.parameters()):
         raise RunError(f"the trained weights are not finite and were not saved; lower learning_rate; {safe}")
-    checkpoints.write_checkpoint(temporary, fill, "the model", f"free some space and resume; {safe}")
-    for pattern in RESULTS:
-        for path in folder.glob(pattern):
-            path.unlink()
-    (temporary / checkpoints.MANIFEST).unlink()
-    # An earlier model's weights first, the new ones last: a folder without them is not taken for a model, and never do
-    # weights and configuration of two models stand together.
-    (folder / "model.safetensors").unlink(missing_ok=True)
-    for path in sorted(temporary.iterdir(), key=lambda path: path.name == "model.safetensors"):
-        path.replace(folder / path.name)
-    temporary.rmdir()
-    sync(folder)
+    with (
+        checkpoints.disk_errors("the model", folder, f"free some space and resume; {safe}"),
+        temporary_folder(folder, "model") as temporary,
+    ):
+        save_model(run, temporary, getattr(torch, run.args.save_dtype))
+        (temporary / "training_args.json").write_text(shown_arguments(run.args), encoding="utf-8")
+        write_trainer_state(temporary / checkpoints.STATE, run, state)
+        finish_folder(temporary)
+        for pattern in RESULTS:
+            for path in folder.glob(pattern):
+                remove(path)
+        # An earlier model's weights first, the new ones last: a folder without them is not taken for a model, and
+        # never do weights and configuration of two models stand together.
+        remove(folder / "model.safetensors")
+        for path in sorted(temporary.iterdir(), key=lambda path: path.name == "model.safetensors"):
+            path.replace(folder / path.name)
+        sync(folder)
     checkpoints.rotate(folder, None, [], state.progress.run_id)
 
 

@@ -18,6 +18,7 @@ import pytest
 import torch
 from huggingface_hub import ModelCard
 
+from distilbart_mnli.files import TEMPORARY
 from distilbart_mnli.model import encoder_cache_build
 from distilbart_mnli.train import checkpoints, evaluation, resume, stages, trackers
 from distilbart_mnli.train import loop as training
@@ -91,7 +92,7 @@ def test_a_full_disk_ends_the_run_in_one_line_and_resuming_ends_it_well(shop, ex
         code, error = train_here(options, card=True)
     assert code == 1 and named in error and re.search(r"File too large|No space left", error), error
     out = Path(options["output_dir"])
-    assert not list(out.glob(checkpoints.TEMPORARY + "*"))
+    assert not list(out.glob(TEMPORARY + "*"))
     if call == 4:
         assert str(out / "checkpoint-3") in error  # to go on from
         assert [path.name for path in checkpoints.checkpoints_in(out)] == [f"checkpoint-{step}" for step in (1, 2, 3)]

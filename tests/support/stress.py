@@ -38,7 +38,8 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from distilbart_mnli.train.checkpoints import MANIFEST, TEMPORARY, checkpoints_in
+from distilbart_mnli.files import TEMPORARY
+from distilbart_mnli.train.checkpoints import MANIFEST, checkpoints_in
 from tests.support.training_runs import Workshop, command, environment, outcome
 
 AIMS = {"save": 0.4, "encoder cache": 0.2, "training": 0.25, "anywhere": 0.15}

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from transformers import get_scheduler
 
 from distilbart_mnli.errors import InputError, RunError
+from distilbart_mnli.files import remove_leftovers
 from distilbart_mnli.options.fields import FOLLOW_EVALUATIONS, SCHEDULES
 from distilbart_mnli.train import checkpoints
 from distilbart_mnli.train import state as train_state
@@ -183,7 +184,7 @@ def test_killed_at_any_call_to_the_system_one_whole_checkpoint_is_left(tmp_path,
             checkpoints.read_state(path)
     if ended == 0:
         assert found.name == "checkpoint-2" and names(tmp_path) == ["checkpoint-2"]
-    checkpoints.remove_leftovers(tmp_path)
+    remove_leftovers(tmp_path)
     assert checkpoints.find_resumable(tmp_path, "true")[0] == found
     assert all(name.startswith("checkpoint-") for name in names(tmp_path))
 
@@ -227,7 +228,7 @@ def test_folders_that_only_look_like_checkpoints_are_left_alone(tmp_path):
     (tmp_path / "checkpoint-3").write_text("a file")
     new = write_checkpoint(tmp_path, 9)
     checkpoints.rotate(tmp_path, 1, [new], foreign_run="a")
-    checkpoints.remove_leftovers(tmp_path)
+    remove_leftovers(tmp_path)
     assert names(tmp_path) == ["checkpoint-", "checkpoint-3", "checkpoint-7b", "checkpoint-9", "checkpoint-best"]
 
 
