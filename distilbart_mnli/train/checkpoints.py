@@ -110,9 +110,9 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
         ValueError: it is not whole; the message names the file.
     """
     try:
-        sums = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
+        sums = _read_json(checkpoint, MANIFEST)
         for name, entry in sums.items():
-            path = path_inside(checkpoint, name)
+            path = _file(checkpoint, name)
             if path.stat().st_size != entry["bytes"]:
                 raise ValueError(f"{name} has {path.stat().st_size} bytes instead of {entry['bytes']}")
             if _sha256(path) != entry["sha256"]:
@@ -120,16 +120,32 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
         for name in ("model.safetensors", "optimizer.safetensors", "random_states.safetensors", STATE):
             if name not in sums:
                 raise ValueError(f"{name} is missing")
-        state = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
+        state = _read_json(checkpoint, STATE)
         if not isinstance(state, dict) or not isinstance(state.get("resume"), dict):
             raise ValueError(f"{STATE} holds nothing to resume from")
         return state
-    except InputError as error:  # a name in the manifest
-        raise ValueError(str(error)) from None
     except OSError as error:
         raise ValueError(f"{Path(error.filename or MANIFEST).name}: {error.strerror}") from None
     except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"{MANIFEST} or {STATE} is damaged ({error})") from None
+
+
+def _file(checkpoint: Path, name: str) -> Path:
+    """A file of a checkpoint; raises ValueError for a name that leads out of it, a link, and what is no plain file."""
+    try:
+        path = path_inside(checkpoint, name)
+    except InputError as error:
+        raise ValueError(str(error)) from None
+    if path.exists() and not path.is_file():  # a pipe would be waited for, a device has no end
+        raise ValueError(f"{name} is no file")
+    return path
+
+
+def _read_json(checkpoint: Path, name: str) -> Any:
+    try:
+        return json.loads(_file(checkpoint, name).read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError(f"{name} is nested too deeply") from None
 
 
 def read_record(checkpoint: Path) -> Record:
@@ -251,7 +267,7 @@ def rotate(output_dir: Path, keep_last: int | None, keep: Iterable[Path], foreig
 def _resume_of(checkpoint: Path) -> dict[str, Any]:
     """What trainer_state.json says, unchecked; {} if it says nothing."""
     try:
-        return dict(json.loads((checkpoint / STATE).read_text(encoding="utf-8"))["resume"])
+        return dict(_read_json(checkpoint, STATE)["resume"])
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 

@@ -30,6 +30,7 @@ from distilbart_mnli.model.encoder_cache import EncoderCache
 from distilbart_mnli.model.kernels import attention_kernels
 from distilbart_mnli.model.predict import FORWARD_INPUTS
 from distilbart_mnli.options.fields import FOLLOW_EVALUATIONS
+from distilbart_mnli.options.rules import fit_to_length
 from distilbart_mnli.processes import gather_objects, raise_on_all_ranks, same_outcome_on_all_ranks
 from distilbart_mnli.train import checkpoints, resume
 from distilbart_mnli.train.device import is_out_of_memory
@@ -54,6 +55,9 @@ class Training:
         per_epoch = steps_per_epoch(len(split), run.plan.effective)
         total = self.args.max_steps if self.args.max_steps > 0 else math.ceil(self.args.num_train_epochs * per_epoch)
         self.steps = Steps(per_epoch, total)
+        for remark in fit_to_length(self.args, total):
+            if run.is_main:
+                logger.warning("%s", remark)
         self.last_evaluation: tuple[int, list[EvaluationResult]] | None = None
         """The step of the newest evaluation, and what it gave."""
         self._losses = PendingLosses()
@@ -131,7 +135,7 @@ class Training:
     def _train(self) -> None:
         """Raises StopRequested between two batches."""
         progress, total = self.state.progress, self.steps.total
-        if progress.evaluation_due:  # a signal came while it was done
+        if progress.evaluation_due and self.args.eval_strategy != "no":  # a signal came while it was done
             self._evaluate_and_save()
         while progress.step < total and not progress.stopped_early:
             with contextlib.closing(self._epoch()) as steps:
@@ -155,11 +159,10 @@ class Training:
         Raises:
             StoppedBySignal: on all processes; its message, on the first, holds the command that goes on.
         """
-        step, total = self.state.progress.step, self.steps.total
+        step, total, name = self.state.progress.step, self.steps.total, signal.Signals(number).name
         if self.state.saved_step != step and step > 0:
             self._save()
-        where = f"after step {step} of {total}"
-        line = f"stopped by {signal.Signals(number).name} {where}; go on with: {resume_command()}"
+        line = f"stopped by {name} after step {step} of {total}; go on with: {resume_command()}"
         raise_on_all_ranks(StoppedBySignal(line, number) if self.run.is_main else None)
 
     def _epoch(self) -> Generator[tuple[Iterator[dict[str, torch.Tensor]], int]]:
@@ -218,7 +221,7 @@ class Training:
         count = -(-examples // (run.plan.per_device * processes))
         total = self._zero
         for number, batch in enumerate(batches):
-            if number == 0 or self._signals.every == 1:
+            if number == 0 or not run.device.static_shapes:
                 self._signals.check(step)
             last = number == count - 1
             with (

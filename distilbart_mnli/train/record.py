@@ -101,7 +101,8 @@ def fits(value: object, hint: Any) -> bool:
     if origin is dict:
         return isinstance(value, dict) and all(fits(entry, inner[1]) for entry in value.values())
     if hint in (int, float):
-        return isinstance(value, int if hint is int else int | float) and not isinstance(value, bool)
+        number = isinstance(value, int if hint is int else int | float) and not isinstance(value, bool)
+        return number and abs(typing.cast(float, value)) < 2**63  # neither NaN nor what no float can hold
     return isinstance(value, hint)
 
 

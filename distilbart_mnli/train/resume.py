@@ -97,8 +97,13 @@ def check_fits(path: Path, record: Record, run: Run, steps: Steps, recipe: dict[
         ValueError: names what does not fit.
     """
     saved = complete(record.recipe, recipe)
-    if any(saved[name] != recipe[name] for name in ("model", "num_processes", "freeze_encoder", "freeze_embeds")):
+    if any(
+        saved[name] != recipe[name]
+        for name in ("model", "num_processes", "total_steps", "freeze_encoder", "freeze_embeds")
+    ):
         return
+    if record.progress.step > saved["total_steps"]:
+        raise ValueError(f"its step {record.progress.step} lies beyond the last one, {saved['total_steps']}")
     optimizer, names = make_optimizer(run.args, run.model, run.precision)
     schedule = make_schedule(run.args, optimizer, steps.total)
     same_keys(record.optimizer_groups, group_values(optimizer), "resume.optimizer_groups")

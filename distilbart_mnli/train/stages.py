@@ -24,7 +24,7 @@ from distilbart_mnli.processes import barrier, lock_output_dir, same_outcome_on_
 from distilbart_mnli.publish import hub, smoke_test
 from distilbart_mnli.publish.card import add_license, write_model_card
 from distilbart_mnli.publish.commit import PublishTarget
-from distilbart_mnli.publish.staging import check_publishable
+from distilbart_mnli.publish.staging import PUBLISHED_FILES, check_publishable
 from distilbart_mnli.train import checkpoints, resume
 from distilbart_mnli.train.device import device_for, is_out_of_memory
 from distilbart_mnli.train.evaluation import EvaluationResult, EvaluationSet, evaluation_sets, logits_of, open_caches
@@ -56,6 +56,9 @@ def check_nothing_is_lost(args: Arguments) -> None:
     assert args.output_dir is not None
     folder = Path(args.output_dir)
     check_output_dir(folder)
+    for name in PUBLISHED_FILES:
+        if (folder / name).is_dir() and not (folder / name).is_symlink():
+            raise InputError(f"output_dir {folder}: {name} in it is a folder; expected a file, or nothing")
     if args.do_train and not args.overwrite_output_dir and args.resume_from_checkpoint is None:
         found = checkpoints.checkpoints_in(folder) or [p for p in (folder / checkpoints.STATE,) if p.exists()]
         if found:
@@ -192,7 +195,7 @@ def train(run: Run, sets: list[EvaluationSet]) -> Training:
 def evaluations(args: Arguments, steps: Steps) -> int:
     """How often a training and the evaluation after it read the evaluation sets."""
     every = {"no": 0, "steps": args.eval_steps or args.logging_steps, "epoch": steps.per_epoch}[args.eval_strategy]
-    return (steps.total // every if every else 0) + int(args.do_eval)
+    return int(steps.total // every if every else 0) + int(args.do_eval)
 
 
 def evaluate(run: Run, sets: list[EvaluationSet], training: Training | None) -> None:

@@ -199,6 +199,14 @@ def test_a_signal_in_an_evaluation_saves_at_once_and_the_evaluation_is_done_agai
     assert outcome(folder) == with_best
 
 
+def test_an_evaluation_that_is_due_may_be_given_up(shop, monkeypatch):
+    options = shop.options("given-up", max_steps=4, eval_steps=2)
+    with monkeypatch.context() as patch:
+        signal_at(patch, evaluation, "predict_logits", {1})
+        assert train_here(options)[0] == 143
+    assert train_here({**options, "eval_strategy": "no"}, ("--resume_from_checkpoint",)) == (0, "")
+
+
 def test_a_signal_in_a_step_of_many_batches_leaves_it_undone(shop, monkeypatch):
     """16 micro-batches a step, with dropout: the step is done again with the same random numbers."""
     changes = {"per_device_train_batch_size": 1, "effective_batch_size": 16, "max_steps": 4, "save_steps": 100}

@@ -186,6 +186,14 @@ def test_links_in_a_run_folder_are_replaced_and_what_they_lead_to_is_kept(shop, 
     assert [path.name for path in out.rglob("*") if path.is_symlink()] == ["runs"]
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "all_results.json", "README.md", "vocab.json", ".lock"])
+def test_a_folder_where_a_file_is_to_be_written_is_refused_before_the_training(shop, tmp_path, name):
+    (tmp_path / "out" / name).mkdir(parents=True)
+    code, error = train_here(shop.options(tmp_path / "out", **CHANGES), ("--overwrite_output_dir",))
+    assert code == 2 and "output_dir" in error
+    assert [path.name for path in (tmp_path / "out").rglob("*")] == [name]
+
+
 def test_what_a_run_writes_is_as_readable_as_the_umask_says(shop, tmp_path):
     before = os.umask(0o022)
     try:

@@ -164,6 +164,8 @@ CHANGES = {
     "a path for a number": lambda state: state["resume"]["progress"].update(best_step="2/../../.ssh"),
     "a negative step": lambda state: state["resume"]["progress"].update(step=-1),
     "a best step to come": lambda state: state["resume"]["progress"].update(best_step=3),
+    "more than any float": lambda state: state["resume"]["progress"].update(seconds=10**400),
+    "no number": lambda state: state["resume"]["progress"].update(loss_sum=float("nan")),
     "a window of threes": lambda state: state["resume"]["progress"].update(window=[[1, 2, 3]]),
     "a log of texts": lambda state: state["resume"]["progress"].update(log_history=["loss"]),
     "a path for the best": lambda state: state.update(best_model_checkpoint="../../.ssh"),
@@ -183,6 +185,24 @@ def test_a_record_of_another_release_is_passed_over_in_one_line(tmp_path, caplog
     assert "passed over" in line and "\n" not in line
     with pytest.raises(InputError, match="checkpoint-2"):
         checkpoints.find_resumable(tmp_path, str(bad))
+
+
+def test_files_without_an_end_and_json_without_a_floor_are_passed_over(tmp_path, caplog):
+    """A pipe would be waited for, a device read for ever."""
+    good = write_checkpoint(tmp_path, 1)
+    for step in range(2, 7):
+        bad = write_checkpoint(tmp_path, step)
+        path = bad / ("manifest.json" if step % 2 else "trainer_state.json")
+        path.unlink()
+        if step < 4:
+            os.mkfifo(path)
+        elif step < 6:
+            path.symlink_to("/dev/zero")
+        else:
+            path.write_text("[" * 200_000)
+            sign_manifest(bad)
+    assert checkpoints.find_resumable(tmp_path, "true")[0] == good
+    assert len(caplog.messages) == 5
 
 
 def test_a_record_without_what_is_new_is_good(tmp_path):
