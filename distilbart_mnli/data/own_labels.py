@@ -11,7 +11,7 @@ import logging
 import re
 import shlex
 import unicodedata
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from distilbart_mnli.data.labels import folded
@@ -68,13 +68,31 @@ def class_names(sets: Mapping[str, Columns], of_model: Collection[str]) -> list[
     ]
 
 
-def are_numbers(names: Iterable[str]) -> bool:
-    """Whether all labels are whole numbers."""
-    return all(NUMBER.fullmatch(name) for name in names)
+def are_numbers(names: Collection[str]) -> bool:
+    """Whether all labels, of which there are some, are whole numbers."""
+    return bool(names) and all(NUMBER.fullmatch(name) for name in names)
 
 
-def refuse_numbers(where: str, numbers: Sequence[str], names: Sequence[str]) -> None:
-    """Raises InputError for data that number what the model has names for: only the user knows which is which."""
+def check_names(where: str, labels: Sequence[str], names: Sequence[str]) -> None:
+    """Raises InputError for labels that are not the model's, where more can be said of it than that.
+
+    Args:
+        labels: of the data, as class_names has them.
+        names: of the model.
+    """
+    folded_names = {folded(name) for name in names}
+    strange = [label for label in labels if folded(label) not in folded_names]
+    if strange and len(strange) < len(labels) and all(map(is_no_label, strange)):
+        raise InputError(
+            f"{where}: the label {strange[0]!r} is none of the model's ({listed(names)}); if it means that a row has "
+            f"none, --ignore_label {shlex.quote(strange[0])} leaves such rows out"
+        )
+    if are_numbers(labels) and not are_numbers(names):
+        _refuse_numbers(where, labels, names)
+
+
+def _refuse_numbers(where: str, numbers: Sequence[str], names: Sequence[str]) -> None:
+    """Only the user knows which number stands for which name."""
     known = MNLI_NUMBERS if {folded(name) for name in names} == set(MNLI_NUMBERS) else names
     pairs = ", ".join(f"{number}: {name!r}" for number, name in zip(numbers, known, strict=False))
     whose = "the numbers of MNLI and SNLI on the Hub" if known is MNLI_NUMBERS else "say"
