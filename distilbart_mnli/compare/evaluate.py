@@ -32,8 +32,7 @@ from distilbart_mnli.data.tasks import Task, set_kind
 from distilbart_mnli.data.tokens import TokenizedSplit, tokenize, tokenizer_digest
 from distilbart_mnli.errors import CommandError
 from distilbart_mnli.model.bart import ShortCutBart, count_parameters
-from distilbart_mnli.model.encoder_cache import encoder_digest
-from distilbart_mnli.model.encoder_cache_build import BATCH_TOKENS, encoder_batches
+from distilbart_mnli.model.frozen_encoder import BATCH_TOKENS, encoder_batches, encoder_digest
 from distilbart_mnli.model.predict import to_task_predictions
 from distilbart_mnli.model.pretrained import Loaded, load
 from distilbart_mnli.options.fields import Arguments

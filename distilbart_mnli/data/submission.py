@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import pandas
 
-from distilbart_mnli.command_line import OneLineParser
+from distilbart_mnli.command_line import OneLineParser, file_path
 from distilbart_mnli.data.splits import Split
 from distilbart_mnli.data.tasks import TASKS, Source, Task
 from distilbart_mnli.errors import InputError, RunError, run_command, say
@@ -145,8 +145,8 @@ def _check(path: Path, task: Task) -> int:
 def main() -> None:
     """The command: see the module's docstring."""
     parser = OneLineParser("python -m distilbart_mnli.data.submission", __doc__)
-    parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="output_dir of a run with do_predict")
-    parser.add_argument("--output", type=Path, help="the archive (default: submission.zip in the first folder)")
+    parser.add_argument("folders", nargs="+", type=file_path, metavar="FOLDER", help="output_dir of a do_predict run")
+    parser.add_argument("--output", type=file_path, help="the archive (default: submission.zip in the first folder)")
     args = parser.parse_args()
     output = args.output or args.folders[0] / "submission.zip"
     for remark in zip_submission(args.folders, output):

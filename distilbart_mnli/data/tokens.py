@@ -1,4 +1,4 @@
-"""From texts to token ids, once: kept in the datasets library's cache under what decides them.
+"""From texts to token ids, once: kept in the datasets library's cache under what decides them, with a checksum.
 
 check_tokenizer(tokenizer, model.config, 128, "my-model")
 train = tokenize(split, tokenizer, 128, match_labels(task, id2label, "my-model"))
@@ -6,21 +6,21 @@ train.ids[train.offsets[i] : train.offsets[i + 1]]      # row i, without padding
 """
 
 import contextlib
+import hashlib
 import json
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
-import pyarrow
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from distilbart_mnli.data.splits import Split
 from distilbart_mnli.errors import InputError, RunError
+from distilbart_mnli.files import atomic_file, remove
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class TokenizedSplit:
 
 def digest_of(*parts: str | np.ndarray) -> str:
     """SHA-256 over the parts and their lengths, so that ("ab", "c") and ("a", "bc") differ."""
-    digest = sha256()
+    digest = hashlib.sha256()
     for part in parts:
         data = part.encode() if isinstance(part, str) else np.ascontiguousarray(part).data.cast("B")
         digest.update(len(data).to_bytes(8, "little"))
@@ -134,9 +134,15 @@ def tokenize(
     def encode(*texts: list[str]) -> dict[str, list[list[int]]]:
         return {"input_ids": tokenizer(*texts, truncation=True, max_length=max_length)["input_ids"]}
 
-    def encoded() -> datasets.Dataset:
-        """Read from the file if it is there, else made and written to it."""
-        found = datasets.Dataset.from_dict(columns).map(
+    with _bars(progress), _disk_errors(split.name, file.parent):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        kept = _is_whole(file)
+        if not kept:
+            remove(file)
+            remove(_checksum_file(file))
+        tokens = datasets.Dataset.from_dict(
+            columns
+        ).map(  # read from the file if it is there
             encode,
             input_columns=list(columns),
             batched=True,
@@ -147,22 +153,35 @@ def tokenize(
             new_fingerprint=key[:16],
             desc=f"Tokenising {split.name}",
         )
-        if len(found) != len(split):
-            raise pyarrow.ArrowInvalid(f"{len(found)} rows instead of {len(split)}")
-        return found
-
-    with _bars(progress), _disk_errors(split.name, file.parent):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            tokens = encoded()
-        except pyarrow.ArrowInvalid as error:  # cut short by a power failure: datasets does not wait for the disk
-            logger.warning("the tokens kept in %s are damaged (%s): tokenising again", file, error)
-            file.unlink(missing_ok=True)
-            tokens = encoded()
+        if not kept:
+            with atomic_file(_checksum_file(file)) as temporary:
+                temporary.write_text(_checksum(file) + "\n", encoding="ascii")
     rows = tokens.data.column("input_ids").combine_chunks()
     ids, offsets = rows.values.to_numpy(), rows.offsets.to_numpy().astype(np.int64)
     labels = split.labels if split.labels is None or label_map is None else label_map[split.labels]
     return TokenizedSplit(split.name, ids, offsets, labels, digest_of(ids, offsets))
+
+
+def _checksum_file(file: Path) -> Path:
+    return file.with_suffix(".sha256")
+
+
+def _checksum(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _is_whole(file: Path) -> bool:
+    """Whether the kept tokens are there, byte for byte: Arrow itself checks little of what it reads."""
+    if not (file.is_file() and _checksum_file(file).is_file()):
+        return False  # none, an earlier release's, or those of a run that was killed between the two files
+    try:
+        whole = _checksum(file) == _checksum_file(file).read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        whole = False
+    if not whole:
+        logger.warning("the tokens kept in %s are damaged: tokenising again", file)
+    return whole
 
 
 @contextlib.contextmanager

@@ -8,9 +8,11 @@ bool, int, float, dict, list or Literal[...]; what else its value must be stands
 """
 
 import ast
+import importlib.util
 import inspect
 import json
 import math
+import os
 import reprlib
 import types
 import typing
@@ -44,8 +46,24 @@ def bounded(low: int, end: float = math.inf) -> Callable[[float], float]:
     return check
 
 
+def steps_or_share(value: float) -> float:
+    """The check of a number of optimizer steps: whole, or below 1 a share of all steps, as in transformers."""
+    if value >= 1 and value % 1:
+        raise ValueError(f"must be a whole number of steps, or below 1 a share of all steps, not {value}")
+    return value
+
+
+def interval(value: float) -> float:
+    """The check of the optimizer steps between two events."""
+    if value <= 0:
+        raise ValueError(f"must be at least 1, or between 0 and 1 a share of all steps, not {value:g}")
+    return steps_or_share(value)
+
+
 def trackers(names: list) -> list[str] | None:
-    """The check of report_to; its "none" is as good as no tracker."""
+    """The check of report_to; its "none" is as good as no tracker, its "all" those that are installed."""
+    if names == ["all"]:
+        return [name for name in TRACKERS if importlib.util.find_spec(name)] or None
     for name in names:
         if name not in (*TRACKERS, "none"):
             raise ValueError(f"must name {', '.join(TRACKERS)} or none, not {shown(name)}")
@@ -59,8 +77,11 @@ def shown(value: Any) -> str:
     return (reprlib.repr(value) if isinstance(value, list | dict) else json.dumps(value))[:60]
 
 
+FilePath = Annotated[str, os.path.expanduser]
+"""A file, a folder, or a Hub id where either may stand; ~ is expanded wherever it was written."""
 Positive = Annotated[int, bounded(1)]
 Count = Annotated[int, bounded(0)]
+Interval = Annotated[float, interval]
 NotNegative = Annotated[float, bounded(0)]
 Share = Annotated[float, bounded(0, 1)]
 
@@ -70,15 +91,15 @@ class Arguments:
     """Every option of run_glue.py, flat: `args.learning_rate`."""
 
     # Model
-    model_name_or_path: str | None = None
-    """Folder or Hub id of the student (or any BART classifier) to train or evaluate."""
+    model_name_or_path: FilePath | None = None
+    """Folder or Hub id of the student, or of any BART classifier, to train or evaluate."""
     model_revision: str = "main"
     """Branch, tag or commit of a model on the Hub."""
-    config_name: str | None = None
+    config_name: FilePath | None = None
     """Configuration to start from; without model_name_or_path the model is trained from scratch."""
-    tokenizer_name: str | None = None
+    tokenizer_name: FilePath | None = None
     """Tokenizer, where it is not beside the model."""
-    cache_dir: str | None = None
+    cache_dir: FilePath | None = None
     """Where downloads from the Hub are kept."""
     reinit_classifier: bool = False
     """Replace a classification head whose labels are not the task's with a new one; the rest of the model is kept."""
@@ -102,13 +123,13 @@ class Arguments:
     # Data
     task_name: str | None = None
     """GLUE task, any spelling: CoLA, SST-2, MRPC, STS-B, QQP, MNLI, QNLI, RTE, WNLI, AX."""
-    data_dir: str | None = None
-    """Folder with the task's TSV files (download_glue_data.py makes it). Without it: nyu-mll/glue from the Hub."""
-    train_file: str | None = None
+    data_dir: FilePath | None = None
+    """Folder of the task's TSV files (download_glue_data.py makes it); none: from the Hub."""
+    train_file: FilePath | None = None
     """Your own training data (CSV, TSV or JSON lines), instead of task_name."""
-    validation_file: str | None = None
+    validation_file: FilePath | None = None
     """Your own validation data."""
-    test_file: str | None = None
+    test_file: FilePath | None = None
     """Your own data to predict."""
     sentence1_key: str | None = None
     """Column of the first text in your own data (default: sentence1, premise, text or sentence)."""
@@ -146,11 +167,11 @@ class Arguments:
     """Write GLUE's submission files for the test sets."""
     predict_proba: bool = False
     """With do_predict: also predictions.tsv, with each row's id and the probability of every label."""
-    output_dir: str | None = None
+    output_dir: FilePath | None = None
     """Where the model, its results and the checkpoints go."""
     overwrite_output_dir: bool = False
     """Allow a new training over old results; they stay until the new run has saved something whole."""
-    resume_from_checkpoint: Annotated[str, SWITCH] | None = None
+    resume_from_checkpoint: Annotated[FilePath, SWITCH] | None = None
     """true: go on from the newest whole checkpoint in output_dir; or the path of one."""
     num_train_epochs: NotNegative = 3.0
     """Passes over the training data."""
@@ -192,18 +213,18 @@ class Arguments:
     """Schedule of the learning rate, by its name in transformers."""
     lr_scheduler_kwargs: dict | None = None
     """Further arguments of the schedule, as a JSON object."""
-    warmup_steps: NotNegative = 0.0
+    warmup_steps: Annotated[NotNegative, steps_or_share] = 0.0
     """Optimizer steps of warm-up; below 1, as a share of all steps."""
 
     # Evaluation, saving, logging
     eval_strategy: Literal["no", "steps", "epoch"] = "no"
     """When to evaluate during training."""
-    eval_steps: Positive | None = None
-    """Optimizer steps between evaluations (default: logging_steps)."""
+    eval_steps: Interval | None = None
+    """Optimizer steps between evaluations; below 1, as a share of all steps (default: logging_steps)."""
     save_strategy: Literal["no", "steps", "epoch"] = "steps"
     """When to write a checkpoint."""
-    save_steps: Positive = 500
-    """Optimizer steps between checkpoints."""
+    save_steps: Interval = 500.0
+    """Optimizer steps between checkpoints; below 1, as a share of all steps."""
     save_total_limit: Positive | None = None
     """Keep so many checkpoints; the best one is always kept."""
     save_dtype: Literal["float32", "float16", "bfloat16"] = "float32"
@@ -218,12 +239,12 @@ class Arguments:
     """Stop after so many evaluations without improvement."""
     early_stopping_threshold: NotNegative = 0.0
     """What counts as an improvement."""
-    logging_steps: Positive = 500
-    """Optimizer steps between log lines."""
+    logging_steps: Interval = 500.0
+    """Optimizer steps between log lines; below 1, as a share of all steps."""
     logging_first_step: bool = False
     """Log the first step as well."""
     report_to: Annotated[list, trackers] | None = None
-    """Trackers: none, or tensorboard, wandb, trackio (several: separated by commas)."""
+    """Trackers: none, all that are installed, or tensorboard, wandb, trackio (several: separated by commas)."""
     run_name: str | None = None
     """The run's name in the trackers."""
     disable_tqdm: bool = False
@@ -244,7 +265,7 @@ class Arguments:
     """Recompute decoder layers in the backward pass: less memory, more time."""
     cache_encoder_outputs: Literal["auto", "true", "false"] = "auto"
     """Keep the frozen encoder's outputs on disk, for all epochs and all students of one teacher."""
-    encoder_cache_dir: str | None = None
+    encoder_cache_dir: FilePath | None = None
     """Where (default: distilbart_mnli/encoder in the user's cache folder)."""
     encoder_cache_max_gb: NotNegative = 50.0
     """Largest size of one cache; never more than 80 % of the free disk."""

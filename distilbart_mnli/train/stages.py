@@ -186,7 +186,7 @@ def train(run: Run, sets: list[EvaluationSet]) -> Training:
 def evaluations(args: Arguments, steps: Steps) -> int:
     """How often a training and the evaluation after it read the evaluation sets."""
     every = {"no": 0, "steps": args.eval_steps or args.logging_steps, "epoch": steps.per_epoch}[args.eval_strategy]
-    return (steps.total // every if every else 0) + int(args.do_eval)
+    return int(steps.total // every if every else 0) + int(args.do_eval)
 
 
 def evaluate(run: Run, sets: list[EvaluationSet], training: Training | None) -> None:
