@@ -10,8 +10,8 @@ from pathlib import Path
 
 from transformers import PreTrainedConfig
 
-from distilbart_mnli.data.labels import adopt_model_labels, folded, is_generic
-from distilbart_mnli.data.own_labels import are_numbers, check_names, class_names
+from distilbart_mnli.data.labels import adopt_model_labels, is_generic
+from distilbart_mnli.data.own_labels import are_numbers, class_names, refuse_other_labels
 from distilbart_mnli.data.tables import column_names, exists, read_columns
 from distilbart_mnli.data.tasks import Source, Task, listed
 from distilbart_mnli.errors import InputError
@@ -55,7 +55,7 @@ def own_task(args: Arguments) -> Task:
         if name != "test"
     }
     id2label = _model_labels(args) or {}
-    labels = class_names(labelled, {folded(name) for name in id2label.values()})
+    labels = class_names(labelled, id2label.values())
     if args.do_train and len(labels) < 2:
         raise InputError(f"{args.train_file}: only one label, {listed(labels)}; nothing to learn")
     task = dataclasses.replace(task, label_names=tuple(sorted(labels, key=int if are_numbers(labels) else None)))
@@ -63,7 +63,7 @@ def own_task(args: Arguments) -> Task:
         return task
     adopted, of_model = adopt_model_labels(task, id2label), list(id2label.values())
     if adopted is task and not is_generic(of_model):
-        check_names(next(iter(files.values())), task.label_names, of_model)
+        refuse_other_labels(next(iter(files.values())), task.label_names, of_model)
     return adopted
 
 

@@ -178,7 +178,8 @@ def find_columns(
     for role, name in names.items():
         if name is None and role not in optional:
             found = ", ".join(header[:30]) + ", ..." * (len(header) > 30)
-            raise InputError(f"{where}: no column {' or '.join(wanted[role])} (for {role}); found {found}")
+            hint = "; CSV has commas, TSV tabs" if len(header) == 1 and re.search(r"[,;|\t]", header[0]) else ""
+            raise InputError(f"{where}: no column {' or '.join(wanted[role])} (for {role}); found {found}{hint}")
         if name is not None and role not in optional and header.count(name) > 1:
             raise InputError(f"{where}: the column {name} stands twice in the header; keep one of them")
     return {role: name for role, name in names.items() if name is not None and header.count(name) == 1}
