@@ -16,8 +16,6 @@ import sys
 from pathlib import Path
 
 from distilbart_mnli.command_line import OneLineParser
-from distilbart_mnli.compare.compare import CompareOptions, compare_models
-from distilbart_mnli.compare.zero_shot import DEFAULT_TEMPLATE
 from distilbart_mnli.errors import run_command
 
 
@@ -27,7 +25,7 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def read_arguments(argv: list[str]) -> CompareOptions:
+def read_arguments(argv: list[str]) -> argparse.Namespace:
     """Raises InputError, of one line, for whatever cannot be understood."""
     parser = OneLineParser(prog="compare_models.py", description=__doc__)
     add = parser.add_argument
@@ -37,7 +35,7 @@ def read_arguments(argv: list[str]) -> CompareOptions:
     add("--max_eval_samples", type=positive, metavar="N", help="first rows of each set only: a quick look")
     add("--max_seq_length", type=positive, default=128, metavar="N", help="tokens of an MNLI pair (default: 128)")
     add("--zero_shot", type=Path, metavar="FILE", help="JSON lines (or CSV, TSV) with the columns text and label")
-    add("--hypothesis_template", default=DEFAULT_TEMPLATE, metavar="TEXT", help=f"default: '{DEFAULT_TEMPLATE}'")
+    add("--hypothesis_template", default=argparse.SUPPRESS, metavar="TEXT", help="default: 'This example is {}.'")
     add("--max_zero_shot_samples", type=positive, metavar="N", help="first texts of that file only")
     add("--devices", nargs="+", choices=("cpu", "cuda"), help="where speed is measured (default: all there are)")
     add("--bf16", action="store_true", help="compute in bfloat16 (autocast) instead of float32")
@@ -45,11 +43,15 @@ def read_arguments(argv: list[str]) -> CompareOptions:
     add("--threads", type=positive, metavar="N", help="CPU threads (default: torch's)")
     add("--no_speed", action="store_true", help="accuracy only")
     add("--update_model_dirs", action="store_true", help="a tradeoffs.json, and the card, in each model's folder")
-    return CompareOptions(**vars(parser.parse_args(argv)))
+    return parser.parse_args(argv)
 
 
 def main() -> None:
-    compare_models(read_arguments(sys.argv[1:]))
+    options = vars(read_arguments(sys.argv[1:]))
+    # After the arguments: torch takes seconds to import.
+    from distilbart_mnli.compare.compare import CompareOptions, compare_models
+
+    compare_models(CompareOptions(**options))
 
 
 if __name__ == "__main__":

@@ -14,9 +14,7 @@ import sys
 from pathlib import Path
 
 from distilbart_mnli.command_line import OneLineParser, set_up_logging
-from distilbart_mnli.errors import run_command
-from distilbart_mnli.model.kept_layers import show_layers
-from distilbart_mnli.model.student import StudentPlan, create_student
+from distilbart_mnli.errors import run_command, say
 
 
 def whole_number(text: str) -> int:
@@ -61,8 +59,12 @@ def read_arguments(argv: list[str]) -> argparse.Namespace:
 
 
 def main() -> None:
-    set_up_logging(format="%(message)s")
     args = read_arguments(sys.argv[1:])
+    set_up_logging(format="%(message)s")
+    # After the arguments: torch takes seconds to import.
+    from distilbart_mnli.model.kept_layers import show_layers
+    from distilbart_mnli.model.student import StudentPlan, create_student
+
     plan = StudentPlan(
         args.teacher_model_name_or_path,
         args.student_encoder_layers,
@@ -73,10 +75,10 @@ def main() -> None:
     )
     student = create_student(plan, Path(args.save_path), args.overwrite)
     config = student.model.config
-    print(f"teacher  {student.teacher_summary}")
-    print(f"student  {args.save_path}: {student.summary}")
-    print(f"kept     encoder layers {show_layers(config.encoder_layer_ids)}")
-    print(f"         decoder layers {show_layers(config.decoder_layer_ids)}")
+    say(f"teacher  {student.teacher_summary}")
+    say(f"student  {args.save_path}: {student.summary}")
+    say(f"kept     encoder layers {show_layers(config.encoder_layer_ids)}")
+    say(f"         decoder layers {show_layers(config.decoder_layer_ids)}")
 
 
 if __name__ == "__main__":

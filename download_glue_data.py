@@ -14,9 +14,8 @@ import sys
 from pathlib import Path
 
 from distilbart_mnli.command_line import OneLineParser
-from distilbart_mnli.data.download import download, select_tasks
 from distilbart_mnli.data.tasks import TASKS
-from distilbart_mnli.errors import run_command
+from distilbart_mnli.errors import run_command, say
 
 
 def main() -> None:
@@ -28,11 +27,14 @@ def main() -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace files with another number of rows")
     parser.add_argument("--path_to_mrpc", help="without effect: MRPC comes from the Hub like the rest")
     args = parser.parse_args()
+    # After the arguments: datasets takes seconds to import.
+    from distilbart_mnli.data.download import download, select_tasks
+
     tasks = select_tasks(args.tasks)
     for file in download(tasks, args.data_dir, args.cache_dir, args.overwrite):
         note = ", was there" if file.was_there else ""
         note += f", {file.breaks:,} tabs and line breaks inside texts became spaces" if file.breaks else ""
-        print(f"{file.path}: {file.rows:,} rows{note}", flush=True)
+        say(f"{file.path}: {file.rows:,} rows{note}")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from distilbart_mnli.errors import InputError
-from distilbart_mnli.public_text import without_token_option
+from distilbart_mnli.public_text import shown_lines, visible, without_token_option, without_tokens
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -66,15 +66,29 @@ def resume_command() -> str:
     return shlex.join([*words, "--resume_from_checkpoint", "true"])
 
 
+class VisibleFormatter(logging.Formatter):
+    """A log line that no file's text can break, forge or colour, without a token; a traceback keeps its lines."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return visible(without_tokens(super().formatMessage(record)))
+
+    def formatException(self, ei) -> str:
+        return shown_lines(super().formatException(ei))
+
+
 def set_up_logging(is_main: bool = True, format: str = "%(asctime)s %(levelname)s %(message)s") -> None:
     """Log lines on stderr: everything from the first process, warnings from the others; no bars of the libraries."""
-    import huggingface_hub.utils.logging
+    import huggingface_hub.utils.logging  # noqa: F401 - it adds its handler when it is imported
     import transformers
 
-    level = logging.INFO if is_main else logging.WARNING
-    logging.basicConfig(level=level, format=format, datefmt="%H:%M:%S", stream=sys.stderr, force=True)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(VisibleFormatter(format, datefmt="%H:%M:%S"))
+    logging.basicConfig(level=logging.INFO if is_main else logging.WARNING, handlers=[handler], force=True)
     for name in ("httpx", "httpx2", "datasets", "filelock", "fsspec", "matplotlib", "urllib3", "accelerate", "absl"):
         logging.getLogger(name).setLevel(logging.WARNING)
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    huggingface_hub.utils.logging.disable_propagation()  # it has a handler of its own: every line would come twice
+    for name in ("transformers", "huggingface_hub"):  # each prints through a handler of its own, unformatted
+        library = logging.getLogger(name)
+        library.handlers.clear()
+        library.propagate = True

@@ -16,7 +16,7 @@ from distilbart_mnli.compare.sheet import Sheet, terminal_tables, write_sheet
 from distilbart_mnli.compare.speed import TimedModel, measure_speed, peak_memory
 from distilbart_mnli.compare.zero_shot import DEFAULT_TEMPLATE, read_zero_shot
 from distilbart_mnli.data.splits import Split, get_task, load_evaluation
-from distilbart_mnli.errors import CommandError, InputError
+from distilbart_mnli.errors import CommandError, InputError, say
 from distilbart_mnli.files import atomic_file, check_output_dir
 from distilbart_mnli.model.bart import to_stock
 from distilbart_mnli.options.fields import Arguments
@@ -94,7 +94,7 @@ def compare_models(options: CompareOptions) -> Sheet:
     if options.update_model_dirs:
         for candidate in measured:
             _update_model_dir(candidate, sheet.conditions)
-    print(terminal_tables(sheet))
+    say(terminal_tables(sheet))
     logger.info("written: %s", ", ".join(map(str, paths)))
     if left_out:
         first = next(iter(left_out.values()))

@@ -21,7 +21,7 @@ import numpy as np
 from distilbart_mnli.command_line import OneLineParser
 from distilbart_mnli.data.splits import Split
 from distilbart_mnli.data.tasks import TASKS, Source, Task
-from distilbart_mnli.errors import InputError, RunError, run_command
+from distilbart_mnli.errors import InputError, RunError, run_command, say
 from distilbart_mnli.files import atomic_file
 
 HEADER = "index\tprediction"
@@ -117,8 +117,8 @@ def main() -> None:
     args = parser.parse_args()
     output = args.output or args.folders[0] / "submission.zip"
     for remark in zip_submission(args.folders, output):
-        print(f"warning: {remark}; GLUE's server wants every row of every file", file=sys.stderr)
-    print(output)
+        say(f"warning: {remark}; GLUE's server wants every row of every file", sys.stderr)
+    say(str(output))
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ import transformers
 
 from distilbart_mnli.command_line import OneLineParser
 from distilbart_mnli.data.tokens import TokenizedSplit, digest_of
-from distilbart_mnli.errors import InputError, run_command
+from distilbart_mnli.errors import InputError, run_command, say
 from distilbart_mnli.files import lock_file
 from distilbart_mnli.model.bart import ShortCutBart, weights_digest
 from distilbart_mnli.options.fields import PRECISION_DTYPES
@@ -210,14 +210,14 @@ def main() -> None:
         if prune and (days < options.older_than_days or not path.name.startswith(options.key)):
             continue
         if prune and not _remove(path):
-            print(f"{path.name:<40} is being built by a run; kept")
+            say(f"{path.name:<40} is being built by a run; kept")
             continue
         total += entry["size"]
-        print(
+        say(
             f"{path.name:<40} {entry['size'] / 1e6:10.1f} MB  {entry['dtype']:<8} {entry['rows']:>7} rows  "
             f"{entry['split']:<10} {entry['origin']}  used {days:.1f} days ago"
         )
-    print(f"{'removed' if prune else 'in all'} {total / 1e6:.1f} MB")
+    say(f"{'removed' if prune else 'in all'} {total / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from huggingface_hub import get_token
 
 from distilbart_mnli.errors import InputError, RunError
 from distilbart_mnli.options.fields import Arguments
-from distilbart_mnli.public_text import without_paths
+from distilbart_mnli.public_text import SECRET_VARIABLES, without_paths
 
 PUBLISHED_FILES = (
     "config.json",
@@ -39,7 +39,6 @@ PUBLISHED_FILES = (
 NEEDED_FILES = ("config.json", "model.safetensors", "tokenizer_config.json")
 _OURS = re.compile(r"(?:training_args|trainer_state|all_results|tradeoffs)\.json|eval_results_.*\.txt")
 _TOKEN = re.compile(rb"\b(?:hf|api_org)_[A-Za-z0-9]{30,}")
-_SECRET_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_HUB_TOKEN", "WANDB_API_KEY")
 _CHUNK = 1 << 24
 
 
@@ -55,7 +54,7 @@ def check_publishable(output_dir: Path) -> None:
 
 def known_secrets(args: Arguments) -> list[str]:
     """Values that must be in no output: this run's token and those of the environment."""
-    values = [args.hub_token, get_token(), *(os.environ.get(name) for name in _SECRET_VARIABLES)]
+    values = [args.hub_token, get_token(), *(os.environ.get(name) for name in SECRET_VARIABLES)]
     return sorted({value.strip() for value in values if value and len(value.strip()) >= 8})
 
 

@@ -158,5 +158,5 @@ def test_typing_errors_are_one_line(words, message):
 def test_a_missing_file_stops_the_command_before_it_writes(models, tmp_path):
     words = [models / "teacher", "--data_dir", models / "data", "--output_dir", tmp_path / "sheet"]
     with pytest.raises(InputError, match=r"none\.jsonl"):
-        compare_models(read_arguments([*map(str, words), "--zero_shot", "none.jsonl"]))
+        compare_models(CompareOptions(**vars(read_arguments([*map(str, words), "--zero_shot", "none.jsonl"]))))
     assert not (tmp_path / "sheet").exists()
