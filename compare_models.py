@@ -13,9 +13,8 @@ Exit codes: 0 done; 1 a model failed while it ran; 2 bad input, or a model that 
 
 import argparse
 import sys
-from pathlib import Path
 
-from distilbart_mnli.command_line import OneLineParser
+from distilbart_mnli.command_line import OneLineParser, file_path, path_or_id
 from distilbart_mnli.errors import run_command
 
 
@@ -29,12 +28,12 @@ def read_arguments(argv: list[str]) -> argparse.Namespace:
     """Raises InputError, of one line, for whatever cannot be understood."""
     parser = OneLineParser(prog="compare_models.py", description=__doc__)
     add = parser.add_argument
-    add("models", nargs="+", metavar="MODEL", help="folders or Hub ids; the first is the teacher")
-    add("--output_dir", type=Path, required=True, metavar="DIR", help="where the sheet goes")
-    add("--data_dir", metavar="DIR", help="MNLI's TSV files (default: nyu-mll/glue on the Hub)")
+    add("models", nargs="+", type=path_or_id, metavar="MODEL", help="folders or Hub ids; the first is the teacher")
+    add("--output_dir", type=file_path, required=True, metavar="DIR", help="where the sheet goes")
+    add("--data_dir", type=path_or_id, metavar="DIR", help="MNLI's TSV files (default: nyu-mll/glue on the Hub)")
     add("--max_eval_samples", type=positive, metavar="N", help="first rows of each set only: a quick look")
     add("--max_seq_length", type=positive, default=128, metavar="N", help="tokens of an MNLI pair (default: 128)")
-    add("--zero_shot", type=Path, metavar="FILE", help="JSON lines (or CSV, TSV) with the columns text and label")
+    add("--zero_shot", type=file_path, metavar="FILE", help="JSON lines (or CSV, TSV) with the columns text and label")
     add("--hypothesis_template", default=argparse.SUPPRESS, metavar="TEXT", help="default: 'This example is {}.'")
     add("--max_zero_shot_samples", type=positive, metavar="N", help="first texts of that file only")
     add("--devices", nargs="+", choices=("cpu", "cuda"), help="where speed is measured (default: all there are)")

@@ -11,9 +11,8 @@ Exit codes: 0 done; 1 the disk failed; 2 bad input, nothing was written; 3 the H
 
 import argparse
 import sys
-from pathlib import Path
 
-from distilbart_mnli.command_line import OneLineParser, set_up_logging
+from distilbart_mnli.command_line import OneLineParser, file_path, path_or_id, set_up_logging
 from distilbart_mnli.errors import run_command, say
 
 
@@ -32,8 +31,8 @@ def layer_ids(text: str) -> list[int]:
 def make_parser() -> OneLineParser:
     parser = OneLineParser(prog="create_student.py", description=__doc__)
     add = parser.add_argument
-    add("--teacher_model_name_or_path", required=True, metavar="FOLDER_OR_HUB_ID", help="a BART classifier")
-    add("--save_path", required=True, metavar="FOLDER", help="where the student goes: a new or an empty folder")
+    add("--teacher_model_name_or_path", required=True, type=path_or_id, metavar="FOLDER_OR_ID", help="BART classifier")
+    add("--save_path", required=True, type=file_path, metavar="FOLDER", help="a new or an empty folder")
     add("--student_encoder_layers", type=whole_number, metavar="N", help="encoder layers to keep (default: all)")
     add("--student_decoder_layers", type=whole_number, metavar="N", help="decoder layers to keep (default: all)")
     for stack in ("encoder", "decoder"):
@@ -73,7 +72,7 @@ def main() -> None:
         args.decoder_layer_ids,
         args.teacher_revision,
     )
-    student = create_student(plan, Path(args.save_path), args.overwrite)
+    student = create_student(plan, args.save_path, args.overwrite)
     config = student.model.config
     say(f"teacher  {student.teacher_summary}")
     say(f"student  {args.save_path}: {student.summary}")

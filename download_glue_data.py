@@ -13,7 +13,7 @@ Exit codes: 0 done; 1 the disk failed, or the data is not GLUE's; 2 bad input; 3
 import sys
 from pathlib import Path
 
-from distilbart_mnli.command_line import OneLineParser
+from distilbart_mnli.command_line import OneLineParser, file_path, path_or_id
 from distilbart_mnli.data.tasks import TASKS
 from distilbart_mnli.errors import run_command, say
 
@@ -21,9 +21,9 @@ from distilbart_mnli.errors import run_command, say
 def main() -> None:
     folders = ", ".join(dict.fromkeys(task.folder for task in TASKS.values()))
     parser = OneLineParser(prog="download_glue_data.py", description=__doc__)
-    parser.add_argument("--data_dir", type=Path, default=Path("glue_data"), help="default: glue_data")
+    parser.add_argument("--data_dir", type=file_path, default=Path("glue_data"), help="default: glue_data")
     parser.add_argument("--tasks", nargs="+", default=["all"], metavar="TASK", help=f"{folders}, or all (default)")
-    parser.add_argument("--cache_dir", help="where the datasets library keeps downloads (default: its own cache)")
+    parser.add_argument("--cache_dir", type=path_or_id, help="of the datasets library (default: its own)")
     parser.add_argument("--overwrite", action="store_true", help="replace files with another number of rows")
     parser.add_argument("--path_to_mrpc", help="without effect: MRPC comes from the Hub like the rest")
     args = parser.parse_args()

@@ -26,7 +26,7 @@ from distilbart_mnli.data.tasks import TASKS
 from distilbart_mnli.data.tokens import TokenizedSplit, digest_of
 from distilbart_mnli.model import encoder_cache_build
 from distilbart_mnli.model.bart import ShortCutBart, freeze
-from distilbart_mnli.model.encoder_cache import FrozenEncoder
+from distilbart_mnli.model.frozen_encoder import FrozenEncoder
 from distilbart_mnli.model.pretrained import Loaded
 from distilbart_mnli.options.fields import Arguments
 from distilbart_mnli.train.device import device_for
@@ -291,9 +291,7 @@ class Ours(Variant):
         self.training = make_training(recipe, self.split)
         assert self.training.run.padding == padding
         if name == "c":
-            batches = encoder_cache_build.encoder_batches(
-                self.split.lengths, encoder_cache_build.BATCH_TOKENS[self.training.run.model.device.type]
-            )
+            batches = self.training.run.frozen_encoder.batches(self.split)
             encoded = [(len(rows), int(self.split.lengths[rows].max())) for rows in batches]
             self.executed += arithmetic.encoder(recipe.config, encoded)
 

@@ -40,6 +40,18 @@ class OneLineParser(argparse.ArgumentParser):
         raise InputError(f"command line: {message}; see {self.prog} --help")
 
 
+def path_or_id(text: str) -> str:
+    """The type of an option that is a file, a folder or a Hub id: ~ is expanded; an unset $VARIABLE is refused."""
+    if not text:
+        raise argparse.ArgumentTypeError("must be a path, not an empty text")
+    return os.path.expanduser(text)  # noqa: PTH111 - an id is no path
+
+
+def file_path(text: str) -> Path:
+    """The type of an option that is a file or a folder."""
+    return Path(path_or_id(text))
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """ "; did you mean NAME?" with the nearest of the known names, or "" where none is near."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)

@@ -66,6 +66,9 @@ def run_command(main: Callable[[], None]) -> int:
     An interrupt outside a training (inside one it is handled, see train/loop.py) ends with 130, as a shell expects.
     What a stream cannot write (a name with accents, to an ASCII terminal) is escaped there.
     """
+    if os.name == "nt":
+        print("error: this needs Linux or macOS (file locks, signals); on Windows use WSL 2", file=sys.stderr)
+        return InputError.exit_code
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # not pytest's
             stream.reconfigure(errors="backslashreplace")

@@ -32,8 +32,7 @@ from distilbart_mnli.data.tasks import Task, set_kind
 from distilbart_mnli.data.tokens import TokenizedSplit, tokenize, tokenizer_digest
 from distilbart_mnli.errors import CommandError
 from distilbart_mnli.model.bart import ShortCutBart, count_parameters
-from distilbart_mnli.model.encoder_cache import encoder_digest
-from distilbart_mnli.model.encoder_cache_build import BATCH_TOKENS, encoder_batches
+from distilbart_mnli.model.frozen_encoder import BATCH_TOKENS, encoder_batches, encoder_digest
 from distilbart_mnli.model.predict import to_task_predictions
 from distilbart_mnli.model.pretrained import Loaded, load
 from distilbart_mnli.options.fields import Arguments
@@ -145,9 +144,11 @@ def evaluate_candidates(
 
 def groups_of(candidates: Sequence[Candidate]) -> list[list[Candidate]]:
     """Working candidates with equal encoders and tokenizers together, in their order."""
-    groups: dict[tuple[str, str], list[Candidate]] = {}
+    groups: dict[tuple[str, str, str], list[Candidate]] = {}
     for candidate in working(candidates):
-        key = encoder_digest(candidate.loaded.model), tokenizer_digest(candidate.loaded.tokenizer)
+        loaded = candidate.loaded
+        # model_max_length: where zero-shot pairs are cut.
+        key = encoder_digest(loaded.model), tokenizer_digest(loaded.tokenizer), str(loaded.tokenizer.model_max_length)
         groups.setdefault(key, []).append(candidate)
     return list(groups.values())
 

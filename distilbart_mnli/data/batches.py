@@ -13,6 +13,7 @@ step with fewer examples gives some process fewer rows; it gets a row of weight 
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -112,8 +113,8 @@ class Collator:
     split: TokenizedSplit
     pad_token_id: int
     padding: Padding
-    states: Callable[[np.ndarray, np.ndarray], torch.Tensor] | None = None
-    """Called with (token index [batch, length], real [batch, length]) for the encoder's cached states
+    states: Callable[[np.ndarray, np.ndarray, np.ndarray], torch.Tensor] | None = None
+    """Called with (rows [batch], token index [batch, length], real [batch, length]) for the encoder's cached states
     [batch, length, d_model]. None: the model computes them."""
     pin: bool = False
     """Copy to page-locked memory, so that the copy to a GPU can overlap."""
@@ -135,8 +136,16 @@ class Collator:
         if self.split.labels is not None:
             tensors["labels"] = torch.from_numpy(self.split.labels[batch.rows])
         if self.states is not None:
-            tensors["encoder_hidden_states"] = self.states(index, real)
+            tensors["encoder_hidden_states"] = self.states(batch.rows, index, real)
         return {name: tensor.pin_memory() for name, tensor in tensors.items()} if self.pin else tensors
+
+
+class DamagedRows(Exception):
+    """What a batch is made from has to be mended first: by `repair`, on the thread that runs the model."""
+
+    def __init__(self, repair: Callable[[], None]):
+        super().__init__("damaged rows")
+        self.repair = repair
 
 
 def prefetch(
@@ -145,19 +154,31 @@ def prefetch(
     """`make(item)` for every item in order, up to two a worker prepared ahead by `workers` threads (0: none).
 
     Threads, not processes: what `make` does (numpy and torch gathers over memory maps) releases the interpreter lock,
-    and no batch is pickled through a pipe.
+    and no batch is pickled through a pipe. Where it raises DamagedRows, they are mended here and the batch made again.
     """
+
+    def made(attempt: Callable[[], dict[str, torch.Tensor]], item: Any) -> dict[str, torch.Tensor]:
+        while True:
+            try:
+                return attempt()
+            except DamagedRows as damage:
+                damage.repair()
+                attempt = partial(make, item)
+
     if workers == 0:
-        yield from map(make, items)
+        for item in items:
+            yield made(partial(make, item), item)
         return
     with ThreadPoolExecutor(workers, thread_name_prefix="batches") as pool:
-        pending: list[Future] = []
+        pending: list[tuple[Future, Any]] = []
         try:
             for item in items:
-                pending.append(pool.submit(make, item))
+                pending.append((pool.submit(make, item), item))
                 if len(pending) > 2 * workers:
-                    yield pending.pop(0).result()
+                    future, first = pending.pop(0)
+                    yield made(future.result, first)
             while pending:
-                yield pending.pop(0).result()
+                future, first = pending.pop(0)
+                yield made(future.result, first)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)

@@ -1,16 +1,16 @@
 """A task made for the user's own files: train_file, validation_file, test_file.
 
-The columns are those of sentence1_key, sentence2_key and label_key, or have one of the usual names. Classes only: a
-column of scores is refused. The labels are those in the data, sorted; or the model's, where it has names for all of
-them (a file may lack one of the model's labels, and a test file has none) and its head is not to be replaced.
+The columns are those of sentence1_key, sentence2_key and label_key, or have one of the usual names. The labels are the
+classes in the data (own_labels.py), sorted; or the model's, where it has names for all of them (a file may lack one of
+the model's labels, and a test file needs none) and its head is not to be replaced.
 """
 
-import re
 from pathlib import Path
 
 from transformers import PreTrainedConfig
 
-from distilbart_mnli.data.labels import adopt_model_labels
+from distilbart_mnli.data.labels import adopt_model_labels, folded, is_generic
+from distilbart_mnli.data.own_labels import are_numbers, class_names, refuse_numbers
 from distilbart_mnli.data.tables import column_names, exists, read_columns
 from distilbart_mnli.data.tasks import Source, Task, listed
 from distilbart_mnli.errors import InputError
@@ -30,20 +30,22 @@ def own_task(args: Arguments) -> Task:
     if args.sentence1_key and args.sentence1_key == args.sentence2_key:
         raise InputError(f"sentence1_key and sentence2_key are both {args.sentence1_key}; leave out sentence2_key")
     sentence2: tuple[str, ...] = (args.sentence2_key,) if args.sentence2_key else ()
-    if not sentence2:  # The first file decides for all, so that no file loses its second text unnoticed.
-        found = column_names(Path(next(iter(files.values()))))
+    if not sentence2:  # The files decide together, so that none loses its second text unnoticed.
+        found = {name for file in files.values() for name in column_names(Path(file))}
         sentence2 = tuple(name for name in ("sentence2", "hypothesis") if name in found)[:1]
     label = args.label_key or "label"
-    labels: set[str] = set()
-    for file in (file for name, file in files.items() if name != "test"):
-        columns = read_columns(Path(file), {"label": (label,)}, skip_bad_rows=args.skip_bad_rows)
-        for line, word in zip(columns.lines, columns.values["label"], strict=True):
-            if not word.strip() or re.fullmatch(r"[-+]?[0-9]*\.[0-9]+([eE][-+]?[0-9]+)?", word.strip()):
-                raise InputError(f"{file}, line {line}: expected the name of a class in {label}, found {word[:60]!r}")
-        labels.update(columns.values["label"])
+    labelled = {
+        name: read_columns(
+            Path(file), {"label": (label,)}, skip_bad_rows=args.skip_bad_rows, ignore_label=args.ignore_label
+        )
+        for name, file in files.items()
+        if name != "test"
+    }
+    id2label = _model_labels(args) or {}
+    labels = class_names(labelled, {folded(name) for name in id2label.values()})
     if args.do_train and len(labels) < 2:
-        raise InputError(f"{args.train_file}: only one label, {listed(list(labels))}; nothing to learn")
-    numbers = all(re.fullmatch(r"-?[0-9]{1,18}", label) for label in labels)
+        raise InputError(f"{args.train_file}: only one label, {listed(labels)}; nothing to learn")
+    numbers = are_numbers(labels)
     sources = {
         name: Source(name=name, files=(file,), submission="predictions" if name == "test" else "")
         for name, file in files.items()
@@ -59,8 +61,12 @@ def own_task(args: Arguments) -> Task:
         test=(sources["test"],) if "test" in sources else (),
         own_data=True,
     )
-    id2label = _model_labels(args)
-    return adopt_model_labels(task, id2label) if id2label else task
+    if not id2label:
+        return task
+    adopted, of_model = adopt_model_labels(task, id2label), list(id2label.values())
+    if adopted is task and labels and numbers and not (is_generic(of_model) or are_numbers(of_model)):
+        refuse_numbers(next(iter(files.values())), task.label_names, of_model)
+    return adopted
 
 
 def _model_labels(args: Arguments) -> dict[int, str] | None:

@@ -8,9 +8,9 @@ The texts come from `data_dir`, a folder with the task's TSV files as GLUE publi
 it), or without it from nyu-mll/glue on the Hub, or from train_file, validation_file and test_file. The label ids of a
 Split are positions in `task.label_names`, the order of the data set on the Hub; labels.py maps them to a model's.
 
-A label that is none of the task's is refused, SNLI's "-" for no agreement included. MRPC is also read as Microsoft
-published it: msr_paraphrase_train.txt, and msr_paraphrase_test.txt where there is no dev.tsv. A test set has labels if
-every row of it has one (-1 is none).
+A label that is none of the task's is refused; rows with a mark for "no label" (SNLI's "-") are left out with
+ignore_label. MRPC is also read as Microsoft published it: msr_paraphrase_train.txt, and msr_paraphrase_test.txt where
+there is no dev.tsv. A test set needs no labels: it has them if every row of it has one of the task's.
 
 "mnli-mm" trains on MNLI's train.tsv and evaluates and predicts the mismatched set alone. MNLI also predicts the
 diagnostic set AX where its file is found. AX itself has no training set; it can be evaluated if diagnostic-full.tsv,
@@ -30,11 +30,12 @@ from distilbart_mnli.command_line import did_you_mean
 from distilbart_mnli.data.labels import folded
 from distilbart_mnli.data.own_data import own_task
 from distilbart_mnli.data.tables import Columns, exists, find_columns, read_columns
-from distilbart_mnli.data.tasks import TASKS, Source, Task, listed
+from distilbart_mnli.data.tasks import TASKS, Source, Task, is_no_label, listed
 from distilbart_mnli.errors import HubError, InputError
 from distilbart_mnli.options.fields import Arguments
 
 HUB_DATASET = "nyu-mll/glue"
+ID_COLUMNS = ("id", "idx", "guid")
 
 
 @dataclass
@@ -51,7 +52,9 @@ class Split:
     source: str
     """The file or the Hub's data set, for messages."""
     index: Sequence[int] = ()
-    """Each example's row in its file, from 0; rows dropped by skip_bad_rows are counted. Empty: 0, 1, 2, ..."""
+    """Each example's row in its file, from 0; rows that were left out are counted. Empty: 0, 1, 2, ..."""
+    ids: list[str] | None = None
+    """Test sets: each example's name for itself, where the file has a column for that (ID_COLUMNS)."""
     submission: str = ""
     """Test sets: name of the submission file, without .tsv."""
 
@@ -154,35 +157,41 @@ def _glue_file(folder: Path, task: Task, source: Source) -> Path:
 
 
 def _load_file(args: Arguments, task: Task, source: Source, path: Path, limit: int | None) -> Split:
+    test = bool(source.submission)
     columns = read_columns(
         path,
-        task.columns,
-        optional=("label",) if source.submission else (),
+        {**task.columns, "id": ID_COLUMNS} if test else task.columns,
+        optional=("label", "id") if test else (),
+        glue=not task.own_data,
         header=None if source.has_header else source.columns,
         limit=limit,
         skip_bad_rows=args.skip_bad_rows,
+        ignore_label=None if test else args.ignore_label,
     )
-    words = columns.values.get("label")
-    if source.submission and words and any(word in ("", "-1") for word in words):
-        words = None
     return Split(
         name=source.name,
         sentence1=columns.values["sentence1"],
         sentence2=columns.values.get("sentence2"),
-        labels=_file_labels(path, task, columns) if words else None,
+        labels=_file_labels(task, columns, required=not test),
         source=str(path),
         index=columns.index,
+        ids=columns.values.get("id"),
         submission=source.submission,
     )
 
 
-def _file_labels(path: Path, task: Task, columns: Columns) -> np.ndarray:
-    labels = [task.read_label(word) for word in columns.values["label"]]
+def _file_labels(task: Task, columns: Columns, required: bool) -> np.ndarray | None:
+    """The rows' labels; None where they are not `required` and a row has none of the task's: predicting needs none."""
+    labels = [task.read_label(word) for word in columns.values.get("label", ())]
+    if not required and (None in labels or not labels):
+        return None
     if None in labels:
         row = labels.index(None)
+        word = columns.values["label"][row]
+        hint = f"; --ignore_label {shlex.quote(word.strip())} leaves such rows out" if is_no_label(word) else ""
         raise InputError(
-            f"{path}, line {columns.lines[row]}: expected {task.expected_label}, "
-            f"found {columns.values['label'][row][:60]!r} in {columns.names['label']}"
+            f"{columns.place(row)}: expected {task.expected_label}, found {word[:60]!r} in "
+            f"{columns.names['label']}{hint}"
         )
     return np.array(labels, dtype=np.float32 if task.is_regression else np.int64)
 

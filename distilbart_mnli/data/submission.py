@@ -3,6 +3,9 @@
     python run_glue.py --task_name MNLI --do_predict ... --output_dir outputs/mnli    # MNLI-m.tsv, MNLI-mm.tsv, AX.tsv
     python -m distilbart_mnli.data.submission outputs/mnli outputs/rte ... --output submission.zip
 
+With --predict_proba there is predictions.tsv beside them (predictions_mm.tsv and predictions_ax.tsv for MNLI's other
+sets): index, prediction, and the probability of every label. One's own test file gets predictions.tsv in any case.
+
 A file has the header `index<TAB>prediction` and a line for each row of the test set, by its number from 0. Labels are
 written as the task's files write them (entailment; 0 or 1 for CoLA, SST-2, MRPC, QQP and WNLI), scores of STS-B cut to
 0..5. Predictions come in the task's label ids, never in the model's, so no model's label order can get into a file.
@@ -15,10 +18,12 @@ sample_submission.zip has placeholders for tasks one has no model for.
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas
 
-from distilbart_mnli.command_line import OneLineParser
+from distilbart_mnli.command_line import OneLineParser, file_path
 from distilbart_mnli.data.splits import Split
 from distilbart_mnli.data.tasks import TASKS, Source, Task
 from distilbart_mnli.errors import InputError, RunError, run_command, say
@@ -55,6 +60,34 @@ def write_submission(folder: Path, task: Task, split: Split, predictions: np.nda
     path = folder / f"{split.submission}.tsv"
     with atomic_file(path) as temporary:
         temporary.write_bytes(("\n".join(lines) + "\n").encode("utf-8"))
+    return path
+
+
+def write_probabilities(
+    folder: Path, task: Task, split: Split, predictions: np.ndarray, probabilities: np.ndarray | None, suffix: str
+) -> Path:
+    """Write predictions<suffix>.tsv of one test set: index, id (where the file has ids), prediction, probabilities.
+
+    Args:
+        predictions: as for write_submission.
+        probabilities: float64 [rows, labels] in the task's order; None for regression.
+        suffix: tasks.set_suffix of the test set.
+
+    Raises:
+        RunError: a value is not finite; the file cannot be written.
+    """
+    names = [" ".join(label.split()) for label in task.label_names]
+    table: dict[str, Any] = {"index": split.index or range(len(split))}
+    if split.ids is not None:
+        table["id"] = [" ".join(word.split()) for word in split.ids]
+    table["prediction"] = predictions if probabilities is None else [names[label] for label in predictions]
+    if probabilities is not None:
+        if not np.isfinite(probabilities).all():
+            raise RunError(f"{split.source}: a predicted probability is not finite: the model has diverged")
+        table |= {f"probability_{name}": probabilities[:, i] for i, name in enumerate(names)}
+    path = folder / f"predictions{suffix}.tsv"
+    with atomic_file(path) as temporary:
+        pandas.DataFrame(table).to_csv(temporary, sep="\t", index=False, lineterminator="\n", float_format="%.9g")
     return path
 
 
@@ -112,8 +145,8 @@ def _check(path: Path, task: Task) -> int:
 def main() -> None:
     """The command: see the module's docstring."""
     parser = OneLineParser("python -m distilbart_mnli.data.submission", __doc__)
-    parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="output_dir of a run with do_predict")
-    parser.add_argument("--output", type=Path, help="the archive (default: submission.zip in the first folder)")
+    parser.add_argument("folders", nargs="+", type=file_path, metavar="FOLDER", help="output_dir of a do_predict run")
+    parser.add_argument("--output", type=file_path, help="the archive (default: submission.zip in the first folder)")
     args = parser.parse_args()
     output = args.output or args.folders[0] / "submission.zip"
     for remark in zip_submission(args.folders, output):

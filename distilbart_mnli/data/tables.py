@@ -1,44 +1,52 @@
-"""Columns of text out of the files people keep data sets in: TSV as GLUE has it, CSV, JSON lines.
+"""Columns of text out of a file of rows (formats.py says which files), and which of its rows can be used.
 
-    columns = read_columns(Path("train.tsv"), {"sentence1": ("sentence1",), "label": ("gold_label", "label")})
+    columns = read_columns(Path("train.csv"), {"sentence1": ("sentence1",), "label": ("gold_label", "label")})
     columns.values["sentence1"]     # one text a row
 
-A TSV line ends at a line feed and nowhere else (a carriage return, U+2028 or U+0085 inside a text is text), its fields
-end at tabs, and a quote is a character like any other. CSV has quotes as RFC 4180 writes them. JSON lines holds one
-object a line. In all of them a byte-order mark, CRLF, a missing last line feed and blank lines are no fault.
+A row is bad, and refused, or with `skip_bad_rows` dropped and counted, if
 
-A row with fewer fields than the header, or with text beyond it, is refused, or dropped and counted with
-`skip_bad_rows`: a tab or a line feed stood inside a text, and nothing says which field moved. MNLI's `label1`, left of
-`gold_label`, would pass for the label.
+- it breaks the rules of its format, or has text beyond the header: a separator stood inside a text, and nothing says
+  which field moved;
+- a wanted column has nothing in it: the row ends before it, its field is empty (in GLUE's files that is a text), it is
+  a null, NaN or a list in JSON, its key is absent. Words that look like nothing (nan, None, NA, null) are text.
 
-Not pandas: its C reader fills a short row with empty texts, its readers say no line number for a short row, a byte
-that is not UTF-8 or a quote that is not closed, and its JSON turns 1 into 1.0 where another row has no number.
+A row may end before a column that nobody asked for. MNLI's `label1`, left of `gold_label`, cannot pass for the label.
 """
 
-import csv
-import json
 import logging
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from distilbart_mnli.data.formats import Row, Table, open_table, text_of
 from distilbart_mnli.errors import InputError
 
 logger = logging.getLogger(__name__)
+
+MANY_BAD_ROWS = 0.05  # of all; dropping more is a warning
+TYPES = {str: "text", bool: "true or false", int: "a number", float: "a number"}
 
 
 @dataclass
 class Columns:
     """What was read: for each role its texts, and where each row stood."""
 
-    values: dict[str, list[str]]
-    """role -> one text a row; an optional role whose column is absent has no entry."""
+    path: Path
+    unit: str
+    """What `numbers` counts: "line", or "record" in a JSON array."""
     names: dict[str, str]
     """role -> the column's name in the file."""
-    lines: list[int]
+    values: dict[str, list[str]]
+    """role -> one text a row; an optional role whose column is absent has no entry."""
+    numbers: list[int] = field(default_factory=list)
     """Line number of each row, from 1."""
-    index: list[int]
-    """Position of each row among the file's rows, from 0, dropped ones counted."""
+    index: list[int] = field(default_factory=list)
+    """Position of each row among the file's rows, from 0, those left out counted."""
+
+    def place(self, row: int) -> str:
+        """ "train.csv, line 3": where a row stands, for a message."""
+        return f"{self.path}, {self.unit} {self.numbers[row]}"
 
 
 def read_columns(
@@ -46,65 +54,108 @@ def read_columns(
     wanted: Mapping[str, Sequence[str]],
     *,
     optional: Collection[str] = (),
+    glue: bool = False,
     header: Sequence[str] | None = None,
     limit: int | None = None,
     skip_bad_rows: bool = False,
+    ignore_label: str | None = None,
 ) -> Columns:
     """Read some columns of a file.
 
     Args:
-        path: ends in .tsv or .txt (tabs, no quoting), .csv, .jsonl, .ndjson or .json (one object a line).
+        path, glue, header: as for formats.open_table.
         wanted: role -> the names its column may have, the first found wins.
-        optional: roles whose column may be absent.
-        header: the columns' names, for a file whose first line is data already.
+        optional: roles whose column may be absent, or have nothing in it: "" then.
         limit: read the first so many rows only.
-        skip_bad_rows: drop rows with too few or too many fields, and log how many.
+        skip_bad_rows: drop bad rows, and log how many.
+        ignore_label: leave out the rows whose role "label" has this value ("": nothing), and log how many.
 
     Raises:
-        InputError: the file cannot be read, is not UTF-8, has no row, lacks a column or has it twice, or a row has too
-            few or too many fields; with file, line and what was expected.
+        InputError: the file cannot be read, is not UTF-8, has no row, lacks a column or has it twice, a column mixes
+            types, or a row is bad; with file, line and what was expected.
     """
-    rows = _rows(path)
-    if header is None:
-        header = column_names(path)
-        next(rows)
-    names = find_columns(str(path), wanted, header, optional)
-    places = {role: header.index(name) for role, name in names.items()}
-    columns = Columns({role: [] for role in places}, names, [], [])
-    bad: list[int] = []
-    for index, (line, fields) in enumerate(rows):
-        if len(columns.lines) == limit:
+    table = open_table(path, glue, header)
+    names = find_columns(str(path), wanted, table.header, optional)
+    places = {role: table.header.index(name) for role, name in names.items()}
+    required = {names[role]: place for role, place in places.items() if role not in optional}
+    ignored = None if ignore_label is None else same(ignore_label)
+    columns = Columns(path, table.unit, names, {role: [] for role in places})
+    types: dict[tuple[str, str], int] = {}
+    bad: list[Row] = []
+    left_out: list[int] = []
+    for index, row in enumerate(table.rows):
+        if len(columns.numbers) == limit:
             break
-        if len(fields) < len(header) or any(fields[len(header) :]):
-            fault = f"{len(fields)} fields, expected {len(header)}"
-        else:
-            fault = next((f"no text in {names[role]}" for role, place in places.items() if fields[place] is None), "")
+        fields = row.fields + [None] * (len(table.header) - len(row.fields))
+        if ignored is not None and not row.fault and same(text_of(fields[places["label"]]) or "") == ignored:
+            left_out.append(row.number)
+            continue
+        fault = row.fault or _fault(row, table, required)
         if fault and not skip_bad_rows:
-            raise InputError(f"{path}, line {line}: {fault}; correct the row, or give --skip_bad_rows true")
+            raise InputError(
+                f"{path}, {table.unit} {row.number}: {fault}; correct the row, or give --skip_bad_rows true"
+            )
         if fault:
-            bad.append(line)
+            bad.append(row)
             continue
         for role, place in places.items():
-            columns.values[role].append(fields[place])
-        columns.lines.append(line)
+            columns.values[role].append(text_of(fields[place]) or "")
+        for name, place in required.items():
+            types.setdefault((name, TYPES[type(fields[place])]), row.number)
+        columns.numbers.append(row.number)
         columns.index.append(index)
-    if bad:
-        shown = ", ".join(f"line {line}" for line in bad[:3]) + ", ..." * (len(bad) > 3)
-        logger.warning("%s: dropped %d bad rows (%s)", path, len(bad), shown)
-    if not columns.lines:
-        raise InputError(f"{path}: no rows" + (f" left, {len(bad)} bad ones dropped" if bad else " after the header"))
+    _check_types(path, table.unit, types)
+    _report(columns, bad, left_out, ignore_label)
     return columns
 
 
+def _fault(row: Row, table: Table, required: Mapping[str, int]) -> str:
+    """Why a row cannot be used; "" if it can. `required`: column -> its place."""
+    fields, counts = row.fields, f"{len(row.fields)} fields, expected {len(table.header)}"
+    if len(fields) != len(table.header) and any(fields[len(table.header) :]):
+        return counts
+    for name, place in required.items():
+        if place >= len(fields):
+            return counts
+        value = fields[place]
+        if isinstance(value, list | dict):
+            return f"{'several values' if isinstance(value, list) else 'an object'} in {name}, expected one text"
+        if text_of(value) is None or (value == "" and not table.empty_is_text):
+            return f"no text in {name}"
+    return ""
+
+
+def _check_types(path: Path, unit: str, types: Mapping[tuple[str, str], int]) -> None:
+    """Raises InputError where a JSON column mixes types. `types`: (column, type) -> the first row that has it."""
+    for name in {name for name, _ in types}:
+        found = [f"{kind} in {unit} {number}" for (column, kind), number in types.items() if column == name]
+        if len(found) > 1:
+            raise InputError(f"{path}: the column {name} mixes types: {', '.join(found)}; give it one")
+
+
+def _report(columns: Columns, bad: list[Row], left_out: list[int], ignore_label: str | None) -> None:
+    """Log what was left out; InputError if nothing else is there."""
+    path, rows, dropped = columns.path, len(columns.numbers), sum(row.lines for row in bad)
+    if bad:
+        share = dropped / (dropped + rows)
+        where = listed_numbers(columns.unit, [row.number for row in bad])
+        level = logging.WARNING if share > MANY_BAD_ROWS else logging.INFO
+        logger.log(level, "%s: dropped %d bad rows (%s), %.1f %% of all", path, dropped, where, 100 * share)
+    if left_out:
+        where = listed_numbers(columns.unit, left_out)
+        logger.info("%s: left out %d rows with the label %r (%s)", path, len(left_out), ignore_label, where)
+    if not rows:
+        why = [f"{dropped} bad ones dropped"] * bool(bad) + [f"{len(left_out)} without a label"] * bool(left_out)
+        raise InputError(f"{path}: no rows" + (f" left, {', '.join(why)}" if why else " after the header"))
+
+
 def column_names(path: Path) -> list[str]:
-    """The header of a file, or the keys of its first JSON object.
+    """The header of one's own file, or the keys of all its JSON objects.
 
     Raises:
         InputError: the file is empty or cannot be read.
     """
-    for _, fields in _rows(path):
-        return [name.strip() for name in fields]
-    raise InputError(f"{path}: empty; expected a header line and rows")
+    return open_table(path).header
 
 
 def find_columns(
@@ -133,74 +184,14 @@ def exists(path: Path) -> bool:
         return True
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Rows: line number, from 1, and fields. The header or the JSON keys come first; None is a JSON value that is no text
+def listed_numbers(unit: str, numbers: Sequence[int]) -> str:
+    """ "line 3, line 8, line 9, ...", for a message."""
+    return ", ".join(f"{unit} {number}" for number in numbers[:3]) + ", ..." * (len(numbers) > 3)
 
 
-def _rows(path: Path) -> Iterator[tuple[int, list]]:
-    kind = path.suffix.lower()
-    if kind in (".tsv", ".txt"):
-        return ((number, line.split("\t")) for number, line in _filled_lines(path))
-    if kind == ".csv":
-        return _csv_rows(path)
-    if kind in (".jsonl", ".ndjson", ".json"):
-        return _json_rows(path)
-    raise InputError(f"{path}: unknown kind of file; expected .tsv, .txt, .csv, .jsonl, .ndjson or .json")
-
-
-def _lines(path: Path) -> Iterator[str]:
-    """The lines of a file with their line feeds; a binary file's lines end there only, as GLUE's do."""
-    try:
-        with path.open("rb") as file:
-            for number, raw in enumerate(file, start=1):
-                try:
-                    yield raw.decode("utf-8-sig" if number == 1 else "utf-8")
-                except UnicodeDecodeError as error:
-                    byte = f"byte {error.start + 1} of the line (0x{error.object[error.start]:02x})"
-                    raise InputError(f"{path}, line {number}: {byte} is not UTF-8; save it as UTF-8") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-
-
-def _filled_lines(path: Path) -> Iterator[tuple[int, str]]:
-    for number, line in enumerate(_lines(path), start=1):
-        if text := line.removesuffix("\n").removesuffix("\r"):
-            yield number, text
-
-
-def _csv_rows(path: Path) -> Iterator[tuple[int, list]]:
-    # strict: a quote that is never closed would otherwise swallow the rest of the file into one text.
-    reader = csv.reader(_lines(path), strict=True)
-    line = 1
-    try:
-        for fields in reader:
-            if fields:
-                yield line, fields
-            line = reader.line_num + 1
-    except csv.Error as error:
-        raise InputError(f"{path}, line {line}: not CSV: {error}") from None
-
-
-def _json_rows(path: Path) -> Iterator[tuple[int, list]]:
-    keys: list[str] = []
-    for number, line in _filled_lines(path):
-        # ValueError is also a number of too many digits, RecursionError too deep a nesting.
-        try:
-            record = json.loads(line)
-            if not isinstance(record, dict):
-                raise ValueError(f"found {type(record).__name__}")
-            texts = [_json_text(record.get(key)) for key in keys or record]
-            "".join(filter(None, texts)).encode()  # half of a surrogate pair is not text
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"{path}, line {number}: not a JSON object: {error}; expected one a line") from None
-        if not keys:
-            keys = list(record)
-            yield number, keys
-        yield number, texts
-
-
-def _json_text(value: object) -> str | None:
-    """Text of a JSON value; None where it has none (null, absent, a list, an object)."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return str(value) if isinstance(value, str | int | float) else None
+def same(word: str) -> str:
+    """A label as it is compared in one's own files: without spaces around it, a whole number by its value ("1", "1.0",
+    "01")."""
+    word = word.strip()
+    number = re.fullmatch(r"([-+]?[0-9]{1,18})(\.0*)?", word)
+    return str(int(number[1])) if number else word

@@ -11,6 +11,12 @@ files and its name on the Hub. No other file decides anything by a task's name.
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+
+from distilbart_mnli.data.tables import same
+
+NO_LABEL = ("-", "--", "?", "-1", "-100", "nan", "none", "null", "na", "n/a", "<na>", "unlabeled", "unlabelled")
+"""How people say that a row has no label, folded; beside nothing at all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +86,11 @@ class Task:
         """The labels as TSV and submission files have them, by label id."""
         return self.file_labels or self.label_names
 
+    @cached_property
+    def _ids(self) -> dict[str, int]:
+        """A label as files have it -> its id; in one's own, numbers by their value."""
+        return {same(word) if self.own_data else word: i for i, word in enumerate(self.written_labels)}
+
     @property
     def expected_label(self) -> str:
         """What a label in a file must be, for messages."""
@@ -91,9 +102,9 @@ class Task:
         """The label id, or for regression the score, that a file's word stands for; None: it is none of the task's."""
         try:
             if self.label_range is None:
-                return self.written_labels.index(word)
+                return self._ids[same(word) if self.own_data else word]
             score = float(word)
-        except ValueError:
+        except (KeyError, ValueError):
             return None
         low, high = self.label_range
         return score if low <= score <= high else None
@@ -292,6 +303,11 @@ def set_suffix(name: str, first: str) -> str:
 def set_kind(name: str) -> str:
     """ "matched" or "mismatched", as MNLI calls its two evaluation sets."""
     return "mismatched" if name.endswith("-mm") else "matched"
+
+
+def is_no_label(word: str) -> bool:
+    """Whether a label looks like a mark for "no label"."""
+    return same(word).casefold() in ("", *NO_LABEL)
 
 
 def listed(names: Sequence[str]) -> str:

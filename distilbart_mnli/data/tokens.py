@@ -1,4 +1,4 @@
-"""From texts to token ids, once: kept in the datasets library's cache under what decides them.
+"""From texts to token ids, once: kept in the datasets library's cache under what decides them, with a checksum.
 
 check_tokenizer(tokenizer, model.config, 128, "my-model")
 train = tokenize(split, tokenizer, 128, match_labels(task, id2label, "my-model"))
@@ -6,21 +6,25 @@ train.ids[train.offsets[i] : train.offsets[i + 1]]      # row i, without padding
 """
 
 import contextlib
+import hashlib
+import json
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
-import pyarrow
-from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from distilbart_mnli.data.splits import Split
 from distilbart_mnli.errors import InputError, RunError
+from distilbart_mnli.files import atomic_file, remove
 
 logger = logging.getLogger(__name__)
+
+USUAL_SETTINGS = {"truncation_side": "right", "split_special_tokens": False}
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class TokenizedSplit:
 
 def digest_of(*parts: str | np.ndarray) -> str:
     """SHA-256 over the parts and their lengths, so that ("ab", "c") and ("a", "bc") differ."""
-    digest = sha256()
+    digest = hashlib.sha256()
     for part in parts:
         data = part.encode() if isinstance(part, str) else np.ascontiguousarray(part).data.cast("B")
         digest.update(len(data).to_bytes(8, "little"))
@@ -52,18 +56,37 @@ def digest_of(*parts: str | np.ndarray) -> str:
     return digest.hexdigest()
 
 
+def tokenizer_settings(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """What decides a fast tokenizer's ids beside the state of its tokenizer.json, where it is not as usual.
+
+    All else of tokenizer_config.json that matters (special and added tokens, do_lower_case, add_prefix_space, the
+    class with its post-processor) is in that state once the tokenizer is loaded. Padding is ours (data/batches.py),
+    and a length is given with every call.
+    """
+    settings = {name: getattr(tokenizer, name) for name, usual in USUAL_SETTINGS.items()}
+    settings = {name: value for name, value in settings.items() if value != USUAL_SETTINGS[name]}
+    if type(tokenizer)._encode_plus is not PreTrainedTokenizerFast._encode_plus:
+        settings["tokenizer_class"] = type(tokenizer).__name__  # it does more than its state says
+    return settings
+
+
 def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
-    """SHA-256 of what decides a fast tokenizer's ids: its whole state but truncation and padding."""
+    """SHA-256 of all that decides a fast tokenizer's ids but the length: its state, and its unusual settings."""
     backend = tokenizer.backend_tokenizer.__class__.from_str(tokenizer.backend_tokenizer.to_str())
     backend.no_truncation()
     backend.no_padding()
-    return digest_of(backend.to_str())
+    settings = tokenizer_settings(tokenizer)
+    return digest_of(backend.to_str(), *([json.dumps(settings, sort_keys=True)] if settings else []))
 
 
 def check_tokenizer(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig, max_length: int, name: str) -> None:
     """Raises InputError where the tokenizer cannot feed this model."""
     if not getattr(tokenizer, "is_fast", False):
         raise InputError(f"{name}: the tokenizer has no tokenizer.json; save it as a fast tokenizer first")
+    if getattr(tokenizer.backend_tokenizer.model, "dropout", None):
+        raise InputError(
+            f"{name}: its tokenizer.json has a dropout, so that it cuts a text otherwise each time; remove it"
+        )
     largest = max(tokenizer.get_vocab().values())
     if largest >= config.vocab_size:
         raise InputError(
@@ -111,9 +134,15 @@ def tokenize(
     def encode(*texts: list[str]) -> dict[str, list[list[int]]]:
         return {"input_ids": tokenizer(*texts, truncation=True, max_length=max_length)["input_ids"]}
 
-    def encoded() -> datasets.Dataset:
-        """Read from the file if it is there, else made and written to it."""
-        found = datasets.Dataset.from_dict(columns).map(
+    with _bars(progress), _disk_errors(split.name, file.parent):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        kept = _is_whole(file)
+        if not kept:
+            remove(file)
+            remove(_checksum_file(file))
+        tokens = datasets.Dataset.from_dict(
+            columns
+        ).map(  # read from the file if it is there
             encode,
             input_columns=list(columns),
             batched=True,
@@ -124,22 +153,35 @@ def tokenize(
             new_fingerprint=key[:16],
             desc=f"Tokenising {split.name}",
         )
-        if len(found) != len(split):
-            raise pyarrow.ArrowInvalid(f"{len(found)} rows instead of {len(split)}")
-        return found
-
-    with _bars(progress), _disk_errors(split.name, file.parent):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            tokens = encoded()
-        except pyarrow.ArrowInvalid as error:  # cut short by a power failure: datasets does not wait for the disk
-            logger.warning("the tokens kept in %s are damaged (%s): tokenising again", file, error)
-            file.unlink(missing_ok=True)
-            tokens = encoded()
+        if not kept:
+            with atomic_file(_checksum_file(file)) as temporary:
+                temporary.write_text(_checksum(file) + "\n", encoding="ascii")
     rows = tokens.data.column("input_ids").combine_chunks()
     ids, offsets = rows.values.to_numpy(), rows.offsets.to_numpy().astype(np.int64)
     labels = split.labels if split.labels is None or label_map is None else label_map[split.labels]
     return TokenizedSplit(split.name, ids, offsets, labels, digest_of(ids, offsets))
+
+
+def _checksum_file(file: Path) -> Path:
+    return file.with_suffix(".sha256")
+
+
+def _checksum(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _is_whole(file: Path) -> bool:
+    """Whether the kept tokens are there, byte for byte: Arrow itself checks little of what it reads."""
+    if not (file.is_file() and _checksum_file(file).is_file()):
+        return False  # none, an earlier release's, or those of a run that was killed between the two files
+    try:
+        whole = _checksum(file) == _checksum_file(file).read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        whole = False
+    if not whole:
+        logger.warning("the tokens kept in %s are damaged: tokenising again", file)
+    return whole
 
 
 @contextlib.contextmanager

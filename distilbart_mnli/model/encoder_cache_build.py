@@ -16,37 +16,35 @@ import logging
 import os
 import shutil
 import time
-import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
 import transformers
+import xxhash
 from accelerate import PartialState
 from tqdm import tqdm
 
-from distilbart_mnli.data.batches import Collator, MicroBatch, Padding
 from distilbart_mnli.data.tokens import TokenizedSplit
 from distilbart_mnli.errors import InputError, RunError
-from distilbart_mnli.files import FileLock, lock_file, sync
+from distilbart_mnli.files import FileLock, lock_file, remove, sync
 from distilbart_mnli.model.encoder_cache import (
-    VERSION,
     EncoderCache,
-    FrozenEncoder,
+    expected_meta,
     folder_bytes,
     lock_path,
     open_cache,
     partial_folder,
 )
+from distilbart_mnli.model.frozen_encoder import FrozenEncoder
 from distilbart_mnli.processes import gather_objects, raise_on_all_ranks, ranks_sharing, same_outcome_on_all_ranks
 
 logger = logging.getLogger(__name__)
 
-# Padded tokens of one encoder batch: enough to fill the device, little enough for its activations.
-BATCH_TOKENS = {"cpu": 4096, "cuda": 65536}
 FLUSH_SECONDS = 20.0  # at most so much of a killed build is done again
 FREE_DISK_SHARE = 0.8
 
@@ -85,7 +83,7 @@ def open_or_build(
         logger.info("encoder cache: none for %s: %s", split.name, request.unavailable)
         return None
     folder = request.folder / encoder.key(split)
-    cache = open_cache(folder, split)
+    cache = open_cache(folder, split, encoder)
     if all(gather_objects(cache is not None)):
         logger.info("encoder cache: %s is read from %s", split.name, folder)
         return cache
@@ -135,18 +133,6 @@ def refuse_reason(size: int, folder: Path, max_gb: float, passes: float) -> str 
 # Building
 
 
-def encoder_batches(lengths: np.ndarray, batch_tokens: int) -> list[np.ndarray]:
-    """Rows in length order, the longest first (so that a lack of memory shows at once), at most `batch_tokens` padded
-    tokens a batch. A function of the lengths alone."""
-    order = np.argsort(-lengths, kind="stable")
-    batches, start = [], 0
-    while start < len(order):
-        count = max(1, batch_tokens // int(lengths[order[start]]))
-        batches.append(order[start : start + count])
-        start += count
-    return batches
-
-
 def build_cache(
     encoder: FrozenEncoder, split: TokenizedSplit, folder: Path, index: int = 0, count: int = 1, progress: bool = False
 ) -> EncoderCache:
@@ -162,17 +148,17 @@ def build_cache(
         RunError: the disk is full, or the folder cannot be written.
     """
     partial = partial_folder(folder)
-    batches = encoder_batches(split.lengths, BATCH_TOKENS.get(encoder.model.device.type, BATCH_TOKENS["cpu"]))
+    batches = encoder.batches(split)
     leads = index == 0
     with contextlib.ExitStack() as held:
         with _phase(folder):
             if leads:
                 held.enter_context(_lock(folder))
-                if open_cache(folder, split) is None:
-                    shutil.rmtree(folder, ignore_errors=True)
+                if open_cache(folder, split, encoder) is None:
+                    remove(folder)
                     _lay_out(partial, encoder.cache_bytes(split), len(split), len(batches))
                 else:
-                    shutil.rmtree(partial, ignore_errors=True)
+                    remove(partial)
         with _phase(folder):
             if partial.exists():
                 files = _Files(partial, split, encoder)
@@ -181,7 +167,7 @@ def build_cache(
         with _phase(folder):
             if leads and partial.exists():
                 _finish(encoder, split, partial, folder)
-    cache = open_cache(folder, split)
+    cache = open_cache(folder, split, encoder)
     if cache is None:
         raise RunError(f"the encoder cache {folder} was not whole after it was built; is its disk in order?")
     return cache
@@ -212,39 +198,50 @@ def _lock(folder: Path) -> FileLock:
 
 def _lay_out(partial: Path, state_bytes: int, rows: int, batches: int) -> None:
     """Reserve the files. A full disk shows here: later, writing to a memory map would end in SIGBUS."""
-    sizes = {partial / "states.bin": state_bytes, partial / "crc.bin": 4 * rows, partial / "done.bin": batches}
-    if all(path.exists() and path.stat().st_size == size for path, size in sizes.items()):
+    sizes = {partial / "states.bin": state_bytes, partial / "xxh3.bin": 8 * rows, partial / "done.bin": batches}
+    own = partial.is_dir() and not any(path.is_symlink() for path in (partial, *sizes))  # no link is written through
+    if own and all(path.is_file() and path.stat().st_size == size for path, size in sizes.items()):
         return  # a killed build's
-    shutil.rmtree(partial, ignore_errors=True)
+    remove(partial)
     try:
         partial.mkdir(parents=True)
         for path, size in sizes.items():
             with path.open("wb") as file:
-                os.posix_fallocate(file.fileno(), 0, size)
+                _reserve(file, size)
     except OSError:
-        shutil.rmtree(partial, ignore_errors=True)
+        remove(partial)
         raise
+
+
+def _reserve(file: BinaryIO, size: int) -> None:
+    """Give a new file `size` bytes of zeros that the disk has room for."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), 0, size)
+        return
+    zeros = bytes(2**20)  # macOS has no such call, and a file that is only made longer gets its blocks when it is full
+    for start in range(0, size, len(zeros)):
+        file.write(zeros[: size - start])
 
 
 class _Files:
     """The files of a cache that is being built, mapped into memory. Used by one thread at a time."""
 
     def __init__(self, partial: Path, split: TokenizedSplit, encoder: FrozenEncoder):
-        self.split, self.dtype = split, getattr(torch, encoder.dtype)
-        shape = (int(split.offsets[-1]), encoder.model.config.d_model * self.dtype.itemsize)
+        self.split, self.encoder = split, encoder
+        shape = (int(split.offsets[-1]), encoder.token_bytes)
         self.states = np.memmap(partial / "states.bin", np.uint8, "r+", shape=shape)
-        self.crc = np.memmap(partial / "crc.bin", np.uint32, "r+")
+        self.checksums = np.memmap(partial / "xxh3.bin", np.uint64, "r+")
         self.done = np.memmap(partial / "done.bin", np.uint8, "r+")
         self._finished: list[int] = []
         self._flushed = time.monotonic()
 
     def write(self, number: int, rows: np.ndarray, states: torch.Tensor) -> None:
         """Batch `number`: the states [tokens, d_model] of `rows`, one after the other."""
-        data = states.to(self.dtype).cpu().contiguous().view(torch.uint8).numpy()
+        data = self.encoder.as_bytes(states)
         ends = np.cumsum(self.split.lengths[rows])
         for row, of_row in zip(rows, np.split(data, ends[:-1]), strict=True):
             self.states[self.split.offsets[row] : self.split.offsets[row + 1]] = of_row
-            self.crc[row] = zlib.crc32(of_row.data)
+            self.checksums[row] = xxhash.xxh3_64_intdigest(of_row.data)
         self._finished.append(number)
         if time.monotonic() - self._flushed >= FLUSH_SECONDS:
             self.flush()
@@ -252,7 +249,7 @@ class _Files:
     def flush(self) -> None:
         """Bring what was written to the disk."""
         self.states.flush()
-        self.crc.flush()
+        self.checksums.flush()
         self.done[self._finished] = 1  # only now: a batch counts when its bytes are on the disk
         self.done.flush()
         self._finished.clear()
@@ -262,22 +259,13 @@ class _Files:
 def _encode(
     encoder: FrozenEncoder, split: TokenizedSplit, files: _Files, batches: dict[int, np.ndarray], progress: bool
 ) -> None:
-    model, device = encoder.model, encoder.model.device
-    collate = Collator(split, model.config.pad_token_id, Padding(int(split.lengths.max())))
     tokens = sum(int(split.lengths[rows].sum()) for rows in batches.values())
     bar = tqdm(total=tokens, desc=f"Encoding {split.name}", unit="tok", unit_scale=True, disable=not progress)
-    was_training = model.training
-    model.eval()
     # One writer thread: the copy to the disk's cache overlaps the next batch's arithmetic; at most one is waiting.
-    with ThreadPoolExecutor(1, thread_name_prefix="encoder_cache") as writer, torch.no_grad(), bar:
+    with ThreadPoolExecutor(1, thread_name_prefix="encoder_cache") as writer, bar:
         waiting = None
-        for number, rows in batches.items():
-            batch = collate(MicroBatch(rows, np.ones(len(rows), np.float32)))
-            ids, real = batch["input_ids"], batch["attention_mask"]
-            with encoder.autocast():
-                states = model.encode(ids.to(device), real.to(device))
-            kept = real.reshape(-1).nonzero().squeeze(1).to(device)
-            states = states.reshape(-1, states.shape[-1]).index_select(0, kept)
+        states_of = encoder.encode(split, batches.values())
+        for (number, rows), states in zip(batches.items(), states_of, strict=True):
             if waiting is not None:
                 waiting.result()
             waiting = writer.submit(files.write, number, rows, states)
@@ -285,16 +273,11 @@ def _encode(
         if waiting is not None:
             waiting.result()
         files.flush()
-    model.train(was_training)
 
 
 def _finish(encoder: FrozenEncoder, split: TokenizedSplit, partial: Path, folder: Path) -> None:
     meta = {
-        "version": VERSION,
-        "rows": len(split),
-        "tokens": int(split.offsets[-1]),
-        "d_model": encoder.model.config.d_model,
-        "dtype": encoder.dtype,
+        **expected_meta(encoder, split),
         "split": split.name,
         "origin": encoder.origin,
         "torch": torch.__version__,

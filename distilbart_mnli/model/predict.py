@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.special import softmax
 from tqdm import tqdm
 
 from distilbart_mnli.data.batches import Collator, MicroBatch, prefetch
@@ -113,6 +114,11 @@ def to_task_predictions(logits: np.ndarray, task: Task, label_map: np.ndarray | 
         return logits[:, 0]
     assert label_map is not None
     return logits[:, label_map].argmax(axis=1)
+
+
+def to_task_probabilities(logits: np.ndarray, label_map: np.ndarray | None) -> np.ndarray | None:
+    """Probabilities float64 [rows, task labels]: the softmax over the model's labels. None for regression."""
+    return None if label_map is None else softmax(logits.astype(np.float64), axis=1)[:, label_map]
 
 
 def evaluate_logits(

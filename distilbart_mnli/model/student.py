@@ -9,8 +9,11 @@ A student appears whole or not at all: it is written to a temporary neighbour of
 transformers, run once, and only then renamed into place.
 """
 
+import contextlib
 import json
+import logging
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +30,7 @@ from transformers import (
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_INDEX_NAME, WEIGHTS_NAME
 
 from distilbart_mnli.errors import InputError, RunError
-from distilbart_mnli.files import atomic_folder
+from distilbart_mnli.files import TEMPORARY, LocksNotSupported, atomic_folder, lock_file, lock_holder, remove_leftovers
 from distilbart_mnli.model.bart import count_parameters
 from distilbart_mnli.model.kept_layers import check_layers, select_layers, show_layers
 from distilbart_mnli.model.pretrained import (
@@ -39,6 +42,8 @@ from distilbart_mnli.model.pretrained import (
     read_weights,
 )
 from distilbart_mnli.model.source import Source
+
+logger = logging.getLogger(__name__)
 
 WEIGHT_FILES = (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME, WEIGHTS_NAME, WEIGHTS_INDEX_NAME)
 
@@ -121,6 +126,13 @@ def create_student(plan: StudentPlan, save_path: Path, overwrite: bool = False) 
         RunError: see save_verified.
     """
     check_save_path(save_path, plan.teacher_name_or_path, overwrite)
+    with _alone_at(save_path):
+        # Again: another process may have finished a student there, or a killed one's is put back.
+        check_save_path(save_path, plan.teacher_name_or_path, overwrite)
+        return _build(plan, save_path)
+
+
+def _build(plan: StudentPlan, save_path: Path) -> Student:
     source = Source(plan.teacher_name_or_path, "teacher", plan.teacher_revision)
     config = read_config(source)
     check_head(source, config)
@@ -197,6 +209,40 @@ def check_save_path(save_path: Path, teacher_name_or_path: str, overwrite: bool 
         raise refused(f"{ancestor.name} is a file, so no folder can be made in it")
     if not os.access(ancestor, os.W_OK | os.X_OK):
         raise refused("the folder above it is not writable")
+
+
+@contextlib.contextmanager
+def _alone_at(save_path: Path) -> Iterator[None]:
+    """While open, no other process builds a student in `save_path`; what dead ones left beside it is cleared up.
+
+    Raises:
+        InputError: one does, or a training writes into it; or the folder cannot be written.
+    """
+    path = save_path.resolve()
+    made = [folder for folder in path.parents if not folder.exists()]
+    try:
+        with contextlib.ExitStack() as stack:
+            try:
+                # The name of something temporary, so that remove_leftovers removes a dead process's.
+                for lock_path in (path.with_name(f"{TEMPORARY}lock-{path.name[-100:]}"), path / ".lock"):
+                    if lock_path.parent != path or lock_path.exists():
+                        lock = lock_file(lock_path)
+                        if lock is None:
+                            raise InputError(
+                                f"save_path {save_path}: {lock_holder(lock_path)} is writing to it; wait for it or "
+                                "name another folder"
+                            )
+                        stack.enter_context(lock)
+                remove_leftovers(path.parent)
+            except LocksNotSupported as error:
+                logger.warning("%s: this disk has no locks (%s)", save_path, error.strerror)
+            except OSError as error:
+                raise InputError(f"save_path {save_path}: cannot be written: {error.strerror}") from None
+            yield
+    finally:
+        for folder in made:
+            with contextlib.suppress(OSError):  # not empty: the student is in it
+                folder.rmdir()
 
 
 def _no_model(folder: Path) -> str | None:

@@ -1,6 +1,6 @@
 """Every option of run_glue.py: beside a field its bounds, under it its help text.
 
-Names and defaults are those of transformers' TrainingArguments; README lists where ours differ. read.py reads
+Names and defaults are those of transformers' TrainingArguments; docs/options.md shows where ours differ. read.py reads
 them from a file and from flags; rules.py holds what options ask of each other.
 
 A new option is one field: `name: type = default`, or `type | None = None`, with a string under it. Its type is str,
@@ -11,6 +11,7 @@ import ast
 import inspect
 import json
 import math
+import os
 import reprlib
 import types
 import typing
@@ -28,6 +29,8 @@ PRECISION_DTYPES = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}
 TRACKERS = ("tensorboard", "wandb", "trackio")
 SWITCH = "switch"
 """Marks text that can also be true or false: --x alone is true."""
+VERBATIM = "verbatim"
+"""Marks text that is taken as it stands: none, null and nothing at all too."""
 
 
 def bounded(low: int, end: float = math.inf) -> Callable[[float], float]:
@@ -57,6 +60,8 @@ def shown(value: Any) -> str:
     return (reprlib.repr(value) if isinstance(value, list | dict) else json.dumps(value))[:60]
 
 
+FilePath = Annotated[str, os.path.expanduser]
+"""A file, a folder, or a Hub id where either may stand; ~ is expanded wherever it was written."""
 Positive = Annotated[int, bounded(1)]
 Count = Annotated[int, bounded(0)]
 NotNegative = Annotated[float, bounded(0)]
@@ -68,15 +73,15 @@ class Arguments:
     """Every option of run_glue.py, flat: `args.learning_rate`."""
 
     # Model
-    model_name_or_path: str | None = None
+    model_name_or_path: FilePath | None = None
     """Folder or Hub id of the student (or any BART classifier) to train or evaluate."""
     model_revision: str = "main"
     """Branch, tag or commit of a model on the Hub."""
-    config_name: str | None = None
+    config_name: FilePath | None = None
     """Configuration to start from; without model_name_or_path the model is trained from scratch."""
-    tokenizer_name: str | None = None
+    tokenizer_name: FilePath | None = None
     """Tokenizer, where it is not beside the model."""
-    cache_dir: str | None = None
+    cache_dir: FilePath | None = None
     """Where downloads from the Hub are kept."""
     reinit_classifier: bool = False
     """Replace a classification head whose labels are not the task's with a new one; the rest of the model is kept."""
@@ -100,13 +105,13 @@ class Arguments:
     # Data
     task_name: str | None = None
     """GLUE task, any spelling: CoLA, SST-2, MRPC, STS-B, QQP, MNLI, QNLI, RTE, WNLI, AX."""
-    data_dir: str | None = None
+    data_dir: FilePath | None = None
     """Folder with the task's TSV files (download_glue_data.py makes it). Without it: nyu-mll/glue from the Hub."""
-    train_file: str | None = None
+    train_file: FilePath | None = None
     """Your own training data (CSV, TSV or JSON lines), instead of task_name."""
-    validation_file: str | None = None
+    validation_file: FilePath | None = None
     """Your own validation data."""
-    test_file: str | None = None
+    test_file: FilePath | None = None
     """Your own data to predict."""
     sentence1_key: str | None = None
     """Column of the first text in your own data (default: sentence1, premise, text or sentence)."""
@@ -129,7 +134,9 @@ class Arguments:
     max_predict_samples: Positive | None = None
     """Use the first so many examples of each test set."""
     skip_bad_rows: bool = False
-    """Drop rows with too few fields, and say how many, instead of stopping at the first."""
+    """Drop rows that cannot be read or lack a text, and say how many, instead of stopping at the first."""
+    ignore_label: Annotated[str, VERBATIM] | None = None
+    """Leave out the training and evaluation rows with this label, a mark for "no label": -, -1, or "" for nothing."""
     dataloader_num_workers: Count = 1
     """Threads that prepare batches ahead of the model; 0: none."""
 
@@ -140,11 +147,13 @@ class Arguments:
     """Evaluate at the end, and write results and predictions."""
     do_predict: bool = False
     """Write GLUE's submission files for the test sets."""
-    output_dir: str | None = None
+    predict_proba: bool = False
+    """With do_predict: also predictions.tsv, with each row's id and the probability of every label."""
+    output_dir: FilePath | None = None
     """Where the model, its results and the checkpoints go."""
     overwrite_output_dir: bool = False
     """Allow a new training over old results; they stay until the new run has saved something whole."""
-    resume_from_checkpoint: Annotated[str, SWITCH] | None = None
+    resume_from_checkpoint: Annotated[FilePath, SWITCH] | None = None
     """true: go on from the newest whole checkpoint in output_dir; or the path of one."""
     num_train_epochs: NotNegative = 3.0
     """Passes over the training data."""
@@ -238,7 +247,7 @@ class Arguments:
     """Recompute decoder layers in the backward pass: less memory, more time."""
     cache_encoder_outputs: Literal["auto", "true", "false"] = "auto"
     """Keep the frozen encoder's outputs on disk, for all epochs and all students of one teacher."""
-    encoder_cache_dir: str | None = None
+    encoder_cache_dir: FilePath | None = None
     """Where (default: distilbart_mnli/encoder in the user's cache folder)."""
     encoder_cache_max_gb: NotNegative = 50.0
     """Largest size of one cache; never more than 80 % of the free disk."""

@@ -8,17 +8,16 @@ is known to be good.
 import json
 import logging
 import math
-import re
+import os
 import typing
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from distilbart_mnli.command_line import did_you_mean
 from distilbart_mnli.errors import InputError
-from distilbart_mnli.options.fields import GROUPS, OPTIONS, Arguments, help_texts, shown
+from distilbart_mnli.options.fields import GROUPS, OPTIONS, VERBATIM, Arguments, help_texts, shown
 from distilbart_mnli.options.rules import check_together
+from distilbart_mnli.yaml_text import LONGEST, read_yaml
 
 logger = logging.getLogger(__name__)
 
@@ -45,23 +44,6 @@ TRUTH = {**dict.fromkeys(("true", "yes", "1", "on"), True), **dict.fromkeys(("fa
 FILE_ENDINGS = (".json", ".yaml", ".yml")
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML 1.1 takes 3e-5 for text, because it has no dot, `no` (an eval_strategy) for false, 2020-10-01 for a date,
-    1:30 for ninety and 010 for eight; everyone who writes them means a number, the word, and texts."""
-
-    yaml_implicit_resolvers = {}  # noqa: RUF012 - how PyYAML's loaders are made
-
-
-for _tag, _first, _pattern in (
-    ("null", [*"~nN", ""], "(~|null|Null|NULL|)$"),
-    ("merge", ["<"], "<<$"),
-    ("bool", [*"tTfF"], "(true|True|TRUE|false|False|FALSE)$"),
-    ("int", [*"-+0123456789"], "[-+]?(0|[1-9][0-9]*)$"),
-    ("float", [*"-+.0123456789"], r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?$"),
-):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), _first)
-
-
 def parse_arguments(argv: list[str]) -> Arguments:
     """Read `[FILE] [--option value ...]`, without the program's name.
 
@@ -75,7 +57,7 @@ def parse_arguments(argv: list[str]) -> Arguments:
         raise SystemExit(0)
     values: dict[str, Any] = {}
     if argv and not argv[0].startswith("-"):
-        path = Path(argv[0])
+        path = Path(os.path.expanduser(argv[0]))  # noqa: PTH111 - ~name of nobody stays as it is
         in_file = read_file(path)
         if in_file.get("hub_token") is not None:
             raise InputError(f"{path}: hub_token must not stand in a file; use HF_TOKEN or `hf auth login`")
@@ -113,26 +95,20 @@ def read_file(path: Path) -> dict[str, Any]:
             value that JSON cannot hold.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
-        if path.suffix in (".yaml", ".yml"):
-            loader = _Loader(text)
-            node = loader.get_single_node()
-            if isinstance(node, yaml.MappingNode):
-                _no_key_twice([(str(key.value), None) for key, _ in node.value])
-            values = json.loads(json.dumps(loader.construct_document(node) if node else None))
-        else:
-            values = json.loads(text, object_pairs_hook=_no_key_twice)
+        with path.open("rb") as file:
+            data = file.read(LONGEST + 1)
+        if len(data) > LONGEST:
+            raise InputError(f"{path}: longer than {LONGEST:,} bytes; expected a file of options")
+        text = data.decode("utf-8-sig")
+        is_yaml = path.suffix in (".yaml", ".yml")
+        values = read_yaml(text) if is_yaml else json.loads(text, object_pairs_hook=_no_key_twice)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 (byte {error.start}); save it as UTF-8") from None
     except json.JSONDecodeError as error:
         raise InputError(f"{path}, line {error.lineno}: not JSON: {error.msg}") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        raise InputError(f"{path}{line}: not YAML: {getattr(error, 'problem', None) or error}") from None
-    except (RecursionError, ValueError, TypeError, OverflowError) as error:
+    except (RecursionError, ValueError) as error:
         raise InputError(f"{path}: {error}") from None
     if not isinstance(values, dict):
         raise InputError(f"{path}: expected an object of options, found {type(values).__name__}")
@@ -175,7 +151,8 @@ def _read_flags(argv: list[str]) -> dict[str, Any]:
                 value = "true"
             else:
                 raise InputError(f"command line: --{name} needs a value: {OPTIONS[name].expected}")
-        values[name] = None if value.lower() in ("none", "null") else value
+        verbatim = name in OPTIONS and VERBATIM in OPTIONS[name].checks
+        values[name] = None if value.lower() in ("none", "null") and not verbatim else value
     return values
 
 
@@ -220,6 +197,8 @@ def _value(name: str, value: Any, where: str) -> Any:
     option = OPTIONS[name]
     if value is None and option.optional:
         return None
+    if VERBATIM in option.checks and (value == "" or type(value) is int):  # -1 in a file is the word
+        return str(value)
     if option.is_switch and option.kind is str and (truth := convert(bool, value)) is not None:
         return "true" if truth else None
     found = convert(option.kind, value)

@@ -37,6 +37,8 @@ def _broken(args: Arguments) -> Iterator[str]:
         for stage, key in (("do_train", "train_file"), ("do_eval", "validation_file"), ("do_predict", "test_file")):
             if getattr(args, stage) and not getattr(args, key):
                 yield f"{stage} needs {key}"
+    if args.predict_proba and not args.do_predict:
+        yield "predict_proba needs do_predict"
     if args.fp16 and args.bf16:
         yield "fp16 and bf16 exclude each other: set one of them to false"
     if args.warmup_steps >= 1 and args.warmup_steps % 1:

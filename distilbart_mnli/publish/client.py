@@ -37,7 +37,7 @@ def connect(args: Arguments) -> HfApi:
     if not token:
         raise HubError("not logged in to the Hub: `hf auth login`, or set HF_TOKEN")
     # HF_ENDPOINT as it is now; huggingface_hub itself reads it once, when it is imported.
-    return HfApi(endpoint=os.environ.get("HF_ENDPOINT") or constants.ENDPOINT, token=token)
+    return HfApi(endpoint=(os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/"), token=token)
 
 
 def until(call: Callable[[], Result], seconds: float, api: HfApi) -> Result:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from distilbart_mnli.data.tokens import TokenizedSplit, digest_of, tokenizer_digest
+from distilbart_mnli.data.tokens import TokenizedSplit, digest_of, tokenizer_digest, tokenizer_settings
 from distilbart_mnli.errors import InputError, RunError
 from distilbart_mnli.options.fields import FOLLOW_EVALUATIONS
 from distilbart_mnli.processes import gather_objects, same_outcome_on_all_ranks
@@ -99,6 +99,7 @@ def recipe(
         "mixed_precision": run.precision,
         "model": model_digest,
         "tokenizer": tokenizer_digest(run.tokenizer),
+        "tokenizer_settings": tokenizer_settings(run.tokenizer) or None,
         "train_data": text_digest(train.digest, train.labels),
         "evaluation_data": [text_digest(tokens.digest, tokens.labels) for tokens in evaluation],
     }

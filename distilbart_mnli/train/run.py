@@ -15,8 +15,9 @@ from distilbart_mnli.data.splits import Split
 from distilbart_mnli.data.tasks import Task
 from distilbart_mnli.data.tokens import TokenizedSplit, tokenize
 from distilbart_mnli.model.bart import ShortCutBart
-from distilbart_mnli.model.encoder_cache import EncoderCache, FrozenEncoder, default_folder
+from distilbart_mnli.model.encoder_cache import EncoderCache, default_folder
 from distilbart_mnli.model.encoder_cache_build import CacheRequest, open_or_build
+from distilbart_mnli.model.frozen_encoder import FrozenEncoder
 from distilbart_mnli.model.predict import Inference
 from distilbart_mnli.model.pretrained import Loaded
 from distilbart_mnli.options.fields import PRECISION_DTYPES, Arguments

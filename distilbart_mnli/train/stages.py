@@ -11,12 +11,12 @@ import transformers
 
 from distilbart_mnli.command_line import set_up_logging
 from distilbart_mnli.data.splits import Split, get_task, load_evaluation, load_test, load_train
-from distilbart_mnli.data.submission import write_submission
+from distilbart_mnli.data.submission import write_probabilities, write_submission
 from distilbart_mnli.data.tasks import Task, set_suffix
 from distilbart_mnli.errors import InputError, RunError
 from distilbart_mnli.files import check_output_dir, remove_leftovers
 from distilbart_mnli.model.bart import count_parameters, freeze, weights_digest
-from distilbart_mnli.model.predict import to_task_predictions
+from distilbart_mnli.model.predict import to_task_predictions, to_task_probabilities
 from distilbart_mnli.model.pretrained import load
 from distilbart_mnli.options.fields import Arguments
 from distilbart_mnli.processes import barrier, lock_output_dir, same_outcome_on_all_ranks
@@ -215,6 +215,10 @@ def predict(run: Run) -> None:
             if run.is_main:
                 predictions = to_task_predictions(logits, run.task, run.label_map)
                 path = write_submission(run.output_dir, run.task, split, predictions)
+                if run.args.predict_proba:
+                    probabilities = to_task_probabilities(logits, run.label_map)
+                    suffix = set_suffix(split.name, splits[0].name)
+                    path = write_probabilities(run.output_dir, run.task, split, predictions, probabilities, suffix)
                 logger.info("%d predictions in %s", len(split), path)
 
 

@@ -4,15 +4,15 @@ import sys
 
 import numpy as np
 
-from distilbart_mnli.model import encoder_cache_build
+from distilbart_mnli.model import frozen_encoder
 from tests.support.encoder_caches import BATCH_TOKENS, LENGTHS, built, content, encoded_rows, split_of, student
 from tests.support.launch import finish, start
 
 BUILD = """
 import sys, time
-from distilbart_mnli.model import encoder_cache_build
+from distilbart_mnli.model import encoder_cache_build, frozen_encoder
 from tests.support.encoder_caches import BATCH_TOKENS, LENGTHS, built, split_of, student
-encoder_cache_build.BATCH_TOKENS["cpu"] = BATCH_TOKENS
+frozen_encoder.BATCH_TOKENS["cpu"] = BATCH_TOKENS
 encoder_cache_build.FLUSH_SECONDS = 0.0
 model, split = student(), split_of(LENGTHS)
 encode, calls = model.encode, []
@@ -28,7 +28,7 @@ built(model, split, sys.argv[1])
 
 
 def test_a_killed_build_goes_on_where_it_was_and_ends_in_the_same_bits(tmp_path, monkeypatch):
-    monkeypatch.setitem(encoder_cache_build.BATCH_TOKENS, "cpu", BATCH_TOKENS)
+    monkeypatch.setitem(frozen_encoder.BATCH_TOKENS, "cpu", BATCH_TOKENS)
     split = split_of(LENGTHS)
     expected = content(built(student(), split, tmp_path / "whole").folder)
     child = start([sys.executable, "-c", BUILD, tmp_path / "killed"])

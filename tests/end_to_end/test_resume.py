@@ -15,6 +15,7 @@ import pytest
 from distilbart_mnli.data import batches as batching
 from distilbart_mnli.train import loop as training
 from distilbart_mnli.train.device import Device
+from tests.support.files import flip_bit
 from tests.support.in_process import train_here, weights
 from tests.support.training_runs import Workshop, digest, only_checkpoint, outcome, run_list
 
@@ -369,9 +370,20 @@ def test_a_new_training_over_an_old_one_removes_nothing_before_it_has_saved(
 # Two processes
 
 
+def damaged_cache(shop, folder: Path) -> Path:
+    """A copy of the encoder cache with a flipped bit in every tenth of its states, and in its checksums."""
+    shutil.copytree(shop.folder / "cache", folder / "cache")
+    files = [path for path in (folder / "cache").glob("*/*.bin") if path.stat().st_size]
+    for path in files:
+        for tenth in range(10):
+            flip_bit(path, tenth * path.stat().st_size // 10)
+    assert any(path.name == "states.bin" for path in files)
+    return folder / "cache"
+
+
 def test_two_processes_resume_to_the_same_bits(shop, uninterrupted, tmp_path):
-    """One launch of two gloo processes: two configurations, each uninterrupted and then resumed from a checkpoint;
-    and a checkpoint of one process, which two must refuse."""
+    """One launch of two gloo processes: two configurations, each uninterrupted and then resumed from a checkpoint; a
+    checkpoint of one process, which two must refuse; and an encoder cache that was damaged meanwhile."""
 
     def options(name: str, output_dir: str, **more) -> dict:
         return shop.options(tmp_path / output_dir, **{**CONFIGURATIONS[name], **more})
@@ -389,6 +401,10 @@ def test_two_processes_resume_to_the_same_bits(shop, uninterrupted, tmp_path):
             options(RANDOM, "bf16", per_device_train_batch_size=4),
             {**resume(RANDOM, tmp_path / "bf16", "bf16-8", 8), "per_device_train_batch_size": 4},
             resume(FIRST, uninterrupted(FIRST), "one process", 5),
+            {
+                **resume(FIRST, tmp_path / "fp32", "damaged", 4),
+                "encoder_cache_dir": str(damaged_cache(shop, tmp_path)),
+            },
         ],
         processes=2,
     )
@@ -396,4 +412,5 @@ def test_two_processes_resume_to_the_same_bits(shop, uninterrupted, tmp_path):
     assert outcome(tmp_path / "fp32-4") == outcome(tmp_path / "fp32")
     assert outcome(tmp_path / "fp32-6") == outcome(tmp_path / "fp32")
     assert outcome(tmp_path / "bf16-8") == outcome(tmp_path / "bf16")
+    assert codes[6] == [0, ""] and outcome(tmp_path / "damaged") == outcome(tmp_path / "fp32")
     assert codes[5][0] == 2 and "num_processes: 1 -> 2" in codes[5][1]

@@ -172,7 +172,7 @@ def test_pickles_that_other_programs_would_load_are_not_touched(shop, finished, 
 
 
 @pytest.mark.parametrize("padded", [False, True])
-@pytest.mark.parametrize("name", ["states.bin", "crc.bin", "meta.json"])
+@pytest.mark.parametrize("name", ["states.bin", "xxh3.bin", "meta.json"])
 def test_a_payload_in_the_encoder_cache_does_not_run(shop, finished, tmp_path, payload, sign, name, padded):
     """Padded to the size of the file that it replaces, it is seen by its content alone."""
     shutil.copytree(shop.folder / "cache", tmp_path / "cache")
@@ -187,7 +187,7 @@ def test_a_payload_in_an_unfinished_encoder_cache_does_not_run(shop, finished, t
     shutil.copytree(shop.folder / "cache", tmp_path / "cache")
     for folder in [path for path in (tmp_path / "cache").iterdir() if path.is_dir()]:
         (folder / "meta.json").unlink()
-        for name in ("states.bin", "crc.bin", "done.bin"):
+        for name in ("states.bin", "xxh3.bin", "done.bin"):
             (folder / name).write_bytes(payload)
         folder.rename(folder.with_name(folder.name + ".partial"))
     options = shop.options(tmp_path / "out", **CHANGES)

@@ -11,7 +11,8 @@ import torch
 from distilbart_mnli.data.tokens import TokenizedSplit, digest_of
 from distilbart_mnli.model import encoder_cache_build
 from distilbart_mnli.model.bart import ShortCutBart, freeze
-from distilbart_mnli.model.encoder_cache import EncoderCache, FrozenEncoder
+from distilbart_mnli.model.encoder_cache import EncoderCache
+from distilbart_mnli.model.frozen_encoder import FrozenEncoder
 from tests.support.tiny import tiny_bart
 
 LENGTHS = [9, 30, 7, 128, 12, 64, 8, 8, 100, 33, 15]

@@ -5,9 +5,12 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import compare_models
+import create_student
 from distilbart_mnli.command_line import OneLineParser, set_up_logging
 from distilbart_mnli.errors import InputError, run_command, say
 from distilbart_mnli.public_text import visible, without_tokens
@@ -125,6 +128,23 @@ def test_a_fault_of_ours_keeps_its_traceback_without_escapes_and_tokens():
     done = python(code)
     assert done.returncode == 1 and b"Traceback" in done.stderr and b"KeyError" in done.stderr
     assert TOKEN.encode() not in done.stderr and b"\x1b" not in done.stderr
+
+
+def test_the_scripts_know_the_home_folder_and_refuse_an_unset_variable(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/ada")
+    student = ["--student_decoder_layers", "1", "--teacher_model_name_or_path=~/t", "--save_path=~/s"]
+    args = create_student.read_arguments(student)
+    assert (args.teacher_model_name_or_path, args.save_path) == ("/home/ada/t", Path("/home/ada/s"))
+    args = compare_models.read_arguments(["~/a", "b/c", "--output_dir=~/o", "--data_dir=~/d", "--zero_shot=~/z"])
+    assert args.models == ["/home/ada/a", "b/c"] and args.data_dir == "/home/ada/d"
+    assert (args.output_dir, args.zero_shot) == (Path("/home/ada/o"), Path("/home/ada/z"))
+    for read, argv in (
+        (create_student.read_arguments, [*student, "--save_path", ""]),
+        (compare_models.read_arguments, ["", "--output_dir", "o"]),
+        (compare_models.read_arguments, ["a", "--output_dir="]),
+    ):
+        with pytest.raises(InputError, match=r"save_path|MODEL|output_dir"):
+            read(argv)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -30,10 +30,10 @@ def test_own_csv_pairs_with_quotes_and_line_feeds_in_the_text(tmp_path):
     np.testing.assert_array_equal(train.labels, [1, 0])
 
 
-def test_own_tsv_has_no_quoting(tmp_path):
-    args = own(tmp_path, 'text\tlabel\n"a\tx\nb"\ty\n', ".tsv")
+def test_own_tsv_has_csv_s_quoting(tmp_path):
+    args = own(tmp_path, 'text\tlabel\n"He said ""hi""\tand"\tx\nb "c"\ty\n', ".tsv")
     train = load_train(args, get_task(args))
-    assert (train.sentence1, train.sentence2) == (['"a', 'b"'], None)
+    assert (train.sentence1, train.sentence2) == (['He said "hi"\tand', 'b "c"'], None)
 
 
 def test_own_json_lines_with_numbers_for_labels_sort_them_by_value(tmp_path):
@@ -68,15 +68,19 @@ def test_a_second_text_that_one_file_lacks_is_missed(tmp_path):
     ("content", "suffix", "message"),
     [
         ("text,label\na,0.5\nb,1.5\n", ".csv", "line 2: expected the name of a class in label, found '0.5'"),
-        ("text,label\na,\nb,x\n", ".csv", "line 2: expected the name of a class in label, found ''"),
+        ("text,label\na,\nb,x\n", ".csv", "line 2: no text in label"),
         ("text,label\na,x\nb,x\n", ".csv", "only one label, x"),
         ("text,label\na\n", ".csv", "line 2: 1 fields, expected 2"),
         ('text,label\n"a,x\nb,y\n', ".csv", "line 2: not CSV"),
+        ('text,label\nc,z\n"a" b,x\n', ".csv", "line 3: not CSV"),
+        ("text,label\ra,x\rb,y\r", ".csv", "lines end at carriage returns alone"),
         ("body,label\na,x\nb,y\n", ".csv", "no column sentence1 or premise or text or sentence (for sentence1)"),
         ('{"text": "a"\n', ".jsonl", "line 1: not a JSON object"),
-        ("[1]\n", ".jsonl", "line 1: not a JSON object"),
+        ("[1]\n", ".jsonl", "record 1: not a JSON object"),
+        ('[{"text": "a"}\n,\n', ".json", "line 3: not JSON"),
+        ("{}\n", ".jsonl", "line 1: an object without keys"),
         ('{"text": "a", "label": "x"}\n{"text": "b"}\n', ".jsonl", "line 2: no text in label"),
-        ('{"text": "a", "label": ["x"]}\n', ".jsonl", "line 1: no text in label"),
+        ('{"text": "a", "label": ["x"]}\n', ".jsonl", "line 1: several values in label"),
         ('{"text": "\\ud800", "label": "x"}\n', ".jsonl", "line 1: not a JSON object"),
         ("text,label\na,x\n", ".xlsx", "unknown kind of file"),
     ],

@@ -1,5 +1,8 @@
 """A set is tokenised once, as the tokenizer called by hand does it, and again whenever anything decides otherwise."""
 
+import random
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -64,14 +67,59 @@ def test_texts_cut_at_another_place_are_another_set(tmp_path, monkeypatch):
     assert digest_of("ab", "c") != digest_of("a", "bc")
 
 
-def test_tokens_that_are_damaged_on_disk_are_made_again(tmp_path, monkeypatch):
+def replaced_by_a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+DAMAGES = {
+    "cut short": lambda file: file.write_bytes(file.read_bytes()[:-9]),
+    "empty": lambda file: file.write_bytes(b""),
+    "longer": lambda file: file.write_bytes(file.read_bytes() + b"\0"),
+    "not text": lambda file: file.write_bytes(b"\xff\xfe" * 40),
+    "a folder": replaced_by_a_folder,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("suffix", ["arrow", "sha256"])
+def test_tokens_that_are_damaged_on_disk_are_made_again(tmp_path, monkeypatch, suffix, damage, caplog):
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path)
     first = tokenize(texts(), tiny_tokenizer(), 40)
-    (file,) = tmp_path.rglob("tokens-*.arrow")
-    file.write_bytes(file.read_bytes()[:100])
+    ids = first.ids.copy()
+    (file,) = tmp_path.rglob(f"tokens-*.{suffix}")
+    DAMAGES[damage](file)
     again = tokenize(texts(), tiny_tokenizer(), 40)
-    assert again.digest == first.digest
-    assert file.stat().st_size > 100
+    assert again.digest == first.digest and np.array_equal(again.ids, ids)
+    assert len(caplog.records) == (damage != "a folder")
+    caplog.clear()
+    tokenize(texts(), tiny_tokenizer(), 40)
+    assert not caplog.records
+
+
+def test_no_flipped_bit_changes_the_tokens(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path)
+    first = tokenize(texts(), tiny_tokenizer(), 40)
+    ids, draw, made = first.ids.copy(), random.Random(0), tiny_tokenizer()
+    for trial in range(60):
+        file = draw.choice(sorted(tmp_path.rglob("tokens-*")))
+        data = bytearray(file.read_bytes())
+        data[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
+        file.write_bytes(data)
+        caplog.clear()
+        again = tokenize(texts(), made, 40)
+        assert again.digest == first.digest and np.array_equal(again.ids, ids), (trial, file)
+        # A letter of the checksum in capitals, or another end of its line, is the only flip that means nothing.
+        assert len(caplog.records) == 1 or file.suffix == ".sha256", (trial, file)
+
+
+def test_tokens_that_an_earlier_release_kept_without_a_checksum_are_made_once_again(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path)
+    first = tokenize(texts(), tiny_tokenizer(), 40)
+    (checksum,) = tmp_path.rglob("tokens-*.sha256")
+    checksum.unlink()
+    assert tokenize(texts(), tiny_tokenizer(), 40).digest == first.digest
+    assert checksum.exists() and not caplog.records
 
 
 def test_a_cache_folder_that_cannot_be_written_is_one_line(tmp_path, monkeypatch):

@@ -3,12 +3,12 @@
 import pytest
 
 from distilbart_mnli.data.tokens import TokenizedSplit
-from distilbart_mnli.model import encoder_cache_build
+from distilbart_mnli.model import frozen_encoder
 from tests.support.encoder_caches import BATCH_TOKENS, LENGTHS, split_of
 
 
 @pytest.fixture
 def split(monkeypatch) -> TokenizedSplit:
     """A small set, to be encoded in several batches."""
-    monkeypatch.setitem(encoder_cache_build.BATCH_TOKENS, "cpu", BATCH_TOKENS)
+    monkeypatch.setitem(frozen_encoder.BATCH_TOKENS, "cpu", BATCH_TOKENS)
     return split_of(LENGTHS)

@@ -5,7 +5,9 @@ What it holds is compared with the encoder run by hand, row by row, without padd
 
 import logging
 import os
+import shutil
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ import torch
 
 from distilbart_mnli.data.batches import Collator, MicroBatch, Padding
 from distilbart_mnli.data.tokens import TokenizedSplit, digest_of
-from distilbart_mnli.model import encoder_cache
+from distilbart_mnli.model import frozen_encoder
 from distilbart_mnli.model.encoder_cache import open_cache
 from tests.support.encoder_caches import (
     LENGTHS,
@@ -24,7 +26,7 @@ from tests.support.encoder_caches import (
     split_of,
     student,
 )
-from tests.support.files import edit_json, flip_bit
+from tests.support.files import edit_json
 
 TOLERANCE = {"float32": 1e-5, "bfloat16": 2e-2}
 
@@ -43,7 +45,7 @@ def test_the_file_holds_the_encoder_s_output_of_every_real_token(tmp_path, split
         with torch.no_grad(), encoder.autocast():
             expected = model.model.encoder(ids, attention_mask=torch.ones_like(ids)).last_hidden_state.float()
         index = np.arange(start, end)[None]
-        found = cache(index, np.ones_like(index, dtype=bool))
+        found = cache(np.array([row]), index, np.ones_like(index, dtype=bool))
         assert found.dtype == getattr(torch, dtype)
         assert (found.float() - expected).abs().max() <= TOLERANCE[dtype] * expected.abs().max(), row
 
@@ -148,7 +150,7 @@ def test_what_does_not_touch_the_encoder_does_not_touch_the_key(split):
 def test_another_release_of_the_libraries_makes_another_cache(split, package, monkeypatch):
     model = student()
     expected = key_of(model, split)
-    monkeypatch.setattr(getattr(encoder_cache, package), "__version__", "0.0")
+    monkeypatch.setattr(getattr(frozen_encoder, package), "__version__", "0.0")
     assert key_of(model, split) != expected
 
 
@@ -156,16 +158,33 @@ def test_another_release_of_the_libraries_makes_another_cache(split, package, mo
 # Damaged, old, somebody else's
 
 
+def replaced_by_a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def replaced_by_a_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def replaced_by_a_file(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.write_text("a file")
+
+
 DAMAGES = {
-    "a flipped bit": lambda folder: flip_bit(folder / "states.bin", 100),
-    "a flipped bit at the end": lambda folder: flip_bit(folder / "states.bin", -1),
-    "a flipped bit in the checksums": lambda folder: flip_bit(folder / "crc.bin", 7),
     "a truncated file": lambda folder: os.truncate(folder / "states.bin", 1000),
-    "truncated checksums": lambda folder: os.truncate(folder / "crc.bin", 8),
+    "truncated checksums": lambda folder: os.truncate(folder / "xxh3.bin", 8),
+    "no checksums": lambda folder: (folder / "xxh3.bin").unlink(),
     "no states": lambda folder: (folder / "states.bin").unlink(),
     "no meta.json": lambda folder: (folder / "meta.json").unlink(),
     "an empty meta.json": lambda folder: (folder / "meta.json").write_text(""),
     "a meta.json of something else": lambda folder: (folder / "meta.json").write_text("[1]"),
+    "a meta.json of a hundred thousand lists": lambda folder: (folder / "meta.json").write_text("[" * 100_000),
+    "a folder in place of meta.json": lambda folder: replaced_by_a_folder(folder / "meta.json"),
+    "a pipe in place of meta.json": lambda folder: replaced_by_a_pipe(folder / "meta.json"),
+    "a file in place of the folder": lambda folder: replaced_by_a_file(folder),
     "a meta.json in no encoding": lambda folder: (folder / "meta.json").write_bytes(b"\xff\xfe\x00"),
     "another dtype in meta.json": lambda folder: edit_json(folder / "meta.json", dtype="float16"),
     "a dtype of the same width in meta.json": lambda folder: edit_json(folder / "meta.json", dtype="int32"),
@@ -192,7 +211,7 @@ def test_a_damaged_cache_is_built_again_with_a_warning(tmp_path, split, damage, 
 def test_reading_a_cache_makes_it_young(tmp_path, split):
     cache = built(student(), split, tmp_path)
     os.utime(cache.folder / "meta.json", (1, 1))
-    assert open_cache(cache.folder, split) is not None
+    assert open_cache(cache.folder, split, encoder_of(student())) is not None
     assert (cache.folder / "meta.json").stat().st_mtime > time.time() - 60
 
 
@@ -203,4 +222,4 @@ def test_a_cache_that_others_wrote_is_read_though_its_time_cannot_be_set(tmp_pat
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(os, "utime", refused)
-    assert open_cache(folder, split) is not None
+    assert open_cache(folder, split, encoder_of(student())) is not None

@@ -17,7 +17,8 @@ import pytest
 from distilbart_mnli.errors import InputError, RunError
 from distilbart_mnli.model import encoder_cache_build
 from distilbart_mnli.model.bart import freeze
-from distilbart_mnli.model.encoder_cache_build import CacheRequest, encoder_batches, open_or_build, refuse_reason
+from distilbart_mnli.model.encoder_cache_build import CacheRequest, open_or_build, refuse_reason
+from distilbart_mnli.model.frozen_encoder import encoder_batches
 from tests.support.encoder_caches import (
     LENGTHS,
     built,

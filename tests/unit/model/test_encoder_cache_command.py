@@ -48,6 +48,47 @@ def test_caches_are_listed_and_pruned_by_age_and_key(tmp_path, split, told):
     assert [path.name for path in folder.iterdir()] == ["precious"]
 
 
+@pytest.mark.parametrize("past_years", [-10, -0.001])
+def test_a_cache_from_the_future_of_a_clock_that_went_back_is_pruned(tmp_path, split, told, past_years):
+    """Ten years in the future nobody knows how old it is; a few hours can be the clock of the disk's server."""
+    folder, where = built(student(), split, tmp_path).folder, ("--encoder_cache_dir", tmp_path)
+    then = time.time() - past_years * 365 * 86400
+    os.utime(folder / "meta.json", (then, then))
+    assert ("future" in told("list", *where)) == (past_years == -10)
+    told("prune", "--older_than_days", 3, *where)
+    assert folder.exists() == (past_years != -10)
+    told("prune", *where)
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("days", ["nan", "-1", "inf", "soon"])
+def test_days_that_are_no_number_remove_nothing(tmp_path, split, told, days):
+    folder = built(student(), split, tmp_path).folder
+    with pytest.raises(InputError, match="older_than_days"):
+        told("prune", f"--older_than_days={days}", "--encoder_cache_dir", tmp_path)
+    assert folder.exists()
+
+
+@pytest.mark.parametrize(
+    "meta", ["[1]", '{"dtype": null}', "[" * 100_000, '{"dtype": {}, "rows": [], "split": "\\u001b[2J", "origin": 1}']
+)
+def test_a_cache_whose_description_is_something_else_is_listed_all_the_same(tmp_path, split, told, meta):
+    folder = built(student(), split, tmp_path).folder
+    (folder / "meta.json").write_text(meta)
+    listed = told("list", "--encoder_cache_dir", tmp_path)
+    assert folder.name in listed and "\x1b" not in listed
+    told("prune", "--encoder_cache_dir", tmp_path)
+    assert not folder.exists()
+
+
+def test_a_link_to_a_cache_is_removed_and_what_it_leads_to_stays(tmp_path, split, told):
+    folder = built(student(), split, tmp_path / "elsewhere").folder
+    (tmp_path / "caches").mkdir()
+    (tmp_path / "caches" / folder.name).symlink_to(folder)
+    told("prune", "--encoder_cache_dir", tmp_path / "caches")
+    assert not list((tmp_path / "caches").iterdir()) and (folder / "states.bin").exists()
+
+
 def test_a_cache_that_is_being_built_is_not_pruned(tmp_path, split, told):
     model = student()
     encode, started, go_on = model.encode, threading.Event(), threading.Event()

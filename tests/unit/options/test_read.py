@@ -129,7 +129,7 @@ def test_a_flag_of_an_old_name_wins_over_the_file_s_new_name(tmp_path):
     ("content", "name", "message"),
     [
         ('{"a": 1,\n "seed" 2}', "a.json", "a.json, line 2: not JSON"),
-        ("a: [1\nb: 2", "a.yaml", "a.yaml, line 2: not YAML"),
+        ("a: [1\nb: 2", "a.yaml", "a.yaml: line 2: not YAML"),
         ("[1, 2]", "a.json", "expected an object of options, found list"),
         ("just text", "a.yaml", "expected an object of options, found str"),
         ("", "a.yaml", "expected an object of options, found NoneType"),
@@ -143,6 +143,12 @@ def test_a_flag_of_an_old_name_wins_over_the_file_s_new_name(tmp_path):
 )
 def test_a_file_that_is_no_file_of_options_is_refused_with_its_line(tmp_path, content, name, message):
     assert message in refusal([written(tmp_path, content, name)])
+
+
+def test_a_file_without_end_is_refused(tmp_path):
+    for name in ("a.json", "a.yaml"):
+        (tmp_path / name).symlink_to("/dev/zero")
+        assert name in refusal([str(tmp_path / name)])
 
 
 def test_a_file_that_cannot_be_read_is_refused(tmp_path):
@@ -213,6 +219,22 @@ def test_true_in_a_file_resumes_and_chooses_the_cache(tmp_path):
     path = written(tmp_path, {**LEAST, "resume_from_checkpoint": False, "cache_encoder_outputs": True})
     args = parse_arguments([path])
     assert (args.resume_from_checkpoint, args.cache_encoder_outputs) == (None, "true")
+
+
+def test_the_home_folder_is_meant_wherever_a_path_stands(tmp_path, monkeypatch):
+    """In a file, and in --option=~/x, where no shell expands it."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    endings = ("_dir", "_file", "_name_or_path", "checkpoint")
+    names = [name for name, option in OPTIONS.items() if option.kind is str and name.endswith(endings)]
+    names += ["config_name", "tokenizer_name"]
+    assert len(names) == 11
+    values = {**dict.fromkeys(names, "~/x y"), "do_eval": True}
+    flags = ["--do_eval", *(f"--{name}=~/x y" for name in names)]
+    (tmp_path / "a.yaml").write_text("".join(f"{name}: {value}\n" for name, value in values.items()))
+    for argv in ([written(tmp_path, values)], ["~/args.json"], ["~/a.yaml"], flags):
+        args = parse_arguments(argv)
+        assert {getattr(args, name) for name in names} == {f"{tmp_path}/x y"}
+        assert args.do_eval
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -61,6 +61,14 @@ def test_one_commit_holds_the_published_files_and_nothing_else(hub, run_dir, mon
     assert hub.asked("xet-token") == (1 if xet else 0) and hub.asked("commit") == 1
 
 
+@pytest.mark.parametrize("slashes", ["/", "//"])
+def test_an_endpoint_that_ends_in_a_slash_is_the_one_without(hub, run_dir, monkeypatch, slashes):
+    """As huggingface_hub.constants.ENDPOINT is."""
+    log_in(monkeypatch, hub, next(iter(hub.users)))
+    monkeypatch.setenv("HF_ENDPOINT", hub.url + slashes)
+    assert preflight(arguments(run_dir, do_train=True)) == PublishTarget(REPO, None)
+
+
 def test_every_file_that_the_design_names_is_published_and_nothing_else(tmp_path):
     named = (
         "config.json model.safetensors tokenizer.json tokenizer_config.json README.md training_args.json "
