@@ -20,8 +20,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-import yaml
-from huggingface_hub import ModelCard, hf_hub_download
+from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 from transformers import AutoTokenizer, BartConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -33,12 +32,14 @@ from distilbart_mnli.errors import CommandError, InputError
 from distilbart_mnli.model.bart import ShortCutBart
 from distilbart_mnli.model.source import Source
 from distilbart_mnli.options.fields import Arguments
+from distilbart_mnli.yaml_text import read_front_matter
 
 logger = logging.getLogger(__name__)
 
 ARCHITECTURE = "BartForSequenceClassification"
 DROPOUTS = ("dropout", "attention_dropout", "activation_dropout", "classifier_dropout")
 CARD_KEYS = ("license", "license_name", "license_link", "language")  # what holds for a student as for its teacher
+LONGEST_CARD = 1_000_000  # characters; the metadata are at its beginning
 
 Model = TypeVar("Model", bound=PreTrainedModel)
 
@@ -138,12 +139,20 @@ def read_card(source: Source) -> dict[str, Any]:
             path = Path(
                 hf_hub_download(source.name, "README.md", revision=source.revision, cache_dir=source.cache_dir)
             )
-        data = ModelCard.load(path, ignore_metadata_errors=True).data.to_dict()
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        with path.open(encoding="utf-8-sig") as file:
+            data, _ = read_front_matter(file.read(LONGEST_CARD))
+    except (OSError, ValueError) as error:
         if path.exists():
             logger.warning("%s: its README.md cannot be read, so no license is taken from it: %s", source.name, error)
         return {}
-    return {key: data[key] for key in CARD_KEYS if data.get(key)}
+    found = {key: data[key] for key in CARD_KEYS if data.get(key)}
+    for key in [key for key, value in found.items() if not isinstance(value, str)]:
+        languages = found.pop(key)
+        if key == "language" and isinstance(languages, list) and all(isinstance(code, str) for code in languages):
+            found[key] = languages
+        else:
+            logger.warning("%s: its README.md has no text as %s, so it is left out", source.name, key)
+    return found
 
 
 # ---------------------------------------------------------------------------------------------------------------------

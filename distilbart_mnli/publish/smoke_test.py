@@ -28,7 +28,7 @@ from transformers import (
 from distilbart_mnli.data.labels import entailment_id, is_generic
 from distilbart_mnli.errors import RunError
 from distilbart_mnli.options.fields import PRECISION_DTYPES
-from distilbart_mnli.publish.card_facts import read_json
+from distilbart_mnli.publish.run_files import read_json
 
 logger = logging.getLogger(__name__)
 
