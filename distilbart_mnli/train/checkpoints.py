@@ -109,6 +109,9 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
         ValueError: it is not whole; the message names the file.
     """
     try:
+        for name in (MANIFEST, STATE):
+            if (checkpoint / name).exists() and not (checkpoint / name).is_file():
+                raise ValueError(f"{name} is not a file")  # a pipe would be waited for
         sums = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
         for name, entry in sums.items():
             path = path_inside(checkpoint, name)
@@ -127,7 +130,7 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
         raise ValueError(str(error)) from None
     except OSError as error:
         raise ValueError(f"{Path(error.filename or MANIFEST).name}: {error.strerror}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, KeyError, TypeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{MANIFEST} or {STATE} is damaged ({error})") from None
 
 
