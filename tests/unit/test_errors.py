@@ -148,6 +148,29 @@ def test_the_scripts_know_the_home_folder_and_refuse_an_unset_variable(monkeypat
             read(argv)
 
 
+@pytest.mark.parametrize(
+    ("read", "option", "meant"),
+    [
+        (create_student.read_arguments, "--output_dir", "--save_path?"),
+        (create_student.read_arguments, "--decoder-layers", "--student_decoder_layers?"),
+        (create_student.read_arguments, "--student_decoder_layer", "--student_decoder_layers?"),
+        (create_student.read_arguments, "--teacher", "--teacher_model_name_or_path?"),
+        (compare_models.read_arguments, "--fp16", "--bf16"),
+        (compare_models.read_arguments, "--models", "without a name"),
+        (compare_models.read_arguments, "--seed", "--help"),
+    ],
+)
+def test_an_option_of_another_script_is_answered_by_its_meaning(read, option, meant):
+    with pytest.raises(InputError) as caught:
+        read(["a", option, "1"])
+    assert option.replace("-", "_").strip("_") in str(caught.value) and str(caught.value).endswith(meant)
+
+
+def test_dashes_and_underscores_are_the_same_in_options():
+    args = compare_models.read_arguments(["a", "--output-dir", "o-p", "--max-eval-samples=5", "--no-speed"])
+    assert (args.output_dir, args.max_eval_samples, args.no_speed) == (Path("o-p"), 5, True)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Signals
 
