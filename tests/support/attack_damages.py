@@ -74,6 +74,8 @@ DAMAGES: dict[str, Callable[[Path, Path], object]] = {
     "a link to what it was": link_to_itself_outside,
 }
 
+UNSEEN = "model.safetensors: one bit flipped"
+"""In the folder of a model, which holds no checksum of its weights: nobody can know."""
 PORTAL = b"<!DOCTYPE html><html><title>Hotel Wi-Fi</title><body>Accept the terms to go on.</body></html>"
 
 

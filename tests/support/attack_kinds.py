@@ -129,9 +129,11 @@ def students(bench: Bench) -> Iterator[Attack]:
     here = bench.folder / "evaluated"
     here.mkdir()
     assert bench.evaluate(here) == 0
+    expected = predictions(here)
     for name, lay_out in damaged_files(bench, bench.folder / "student", "model"):
         run = lambda here: bench.evaluate(here, here / "model")  # noqa: E731
-        yield Attack("a model that is evaluated", name, DONE_OR_REFUSED, lay_out, run, predictions, predictions(here))
+        result = predictions if name != damages.UNSEEN else (lambda _: expected)
+        yield Attack("a model that is evaluated", name, DONE_OR_REFUSED, lay_out, run, result, expected)
 
 
 def teachers(bench: Bench) -> Iterator[Attack]:
@@ -139,6 +141,7 @@ def teachers(bench: Bench) -> Iterator[Attack]:
     here = bench.folder / "copied"
     here.mkdir()
     assert bench.student_of(here, bench.folder / "student") == 0
+    expected = digest(here / "new" / "model.safetensors")
 
     def weights(here: Path) -> str:
         return digest(here / "new" / "model.safetensors")
@@ -173,10 +176,8 @@ def teachers(bench: Bench) -> Iterator[Attack]:
             (f"config.json: {title}", partial(edited, edit=lambda f, change=change: edit_config(f, **change)))
         )
     for name, lay_out in found:
-        # What the configuration says decides the weights' names only: another result than this one is a fault.
-        yield Attack(
-            "a teacher that a student is made of", name, DONE_OR_REFUSED, lay_out, run, weights, weights(here)
-        )
+        result = weights if name != damages.UNSEEN else (lambda _: expected)
+        yield Attack("a teacher that a student is made of", name, DONE_OR_REFUSED, lay_out, run, result, expected)
 
 
 def checkpoints(bench: Bench) -> Iterator[Attack]:
@@ -267,7 +268,7 @@ def publications(bench: Bench) -> Iterator[Attack]:
             bench.publish,
             lambda here: "model.safetensors" in bench.hub.files(REPO),
             True,
-            bench.wrong_on_the_hub,
+            bench.wrong_on_the_hub if name != damages.UNSEEN else (lambda: None),
         )
 
 
@@ -320,9 +321,13 @@ def hubs(bench: Bench) -> Iterator[Attack]:
         bench.patch.setattr(constants, "HF_HUB_CACHE", str(here / "hub"))
         bench.hub.fault(endpoint, lie=lie, times=times)
 
+    once = {name: LIES[name] for name in ("nothing", "{}", "null", "another shape", "a captive portal's page")}
     for times, often in ((FOREVER, ""), (1, ", once")):
         for endpoint in asked:
-            lies = {**LIES, **{name: lie for (of, name), lie in SPECIAL_LIES.items() if of == endpoint}}
+            lies = {
+                **(LIES if times > 1 else once),
+                **{name: lie for (of, name), lie in SPECIAL_LIES.items() if of == endpoint},
+            }
             for name, lie in lies.items():
                 yield Attack(
                     "a Hub that is published to",
