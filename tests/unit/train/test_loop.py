@@ -440,10 +440,9 @@ def scripted(monkeypatch, losses, accuracies=None) -> None:
 
     def evaluate(run, sets, signals):
         loss, accuracy = next(values)
-        return [
-            EvaluationResult("mnli", "", np.zeros((2, 3), np.float32), {"loss": loss, "accuracy": accuracy}, 0.1),
-            EvaluationResult("mnli-mm", "_mm", np.zeros((2, 3), np.float32), {"loss": -loss, "accuracy": 0.1}, 0.1),
-        ]
+        metrics = ({"loss": loss, "accuracy": accuracy}, {"loss": -loss, "accuracy": 0.1})
+        logits = [np.zeros((len(found.tokens), 3), np.float32) for found in sets]
+        return [EvaluationResult(f.tokens.name, f.suffix, *rest, 0.1) for f, *rest in zip(sets, logits, metrics)]
 
     monkeypatch.setattr("distilbart_mnli.train.loop.evaluate", evaluate)
     monkeypatch.setattr("distilbart_mnli.train.stages.evaluate_sets", evaluate)
