@@ -53,8 +53,8 @@ def file_path(text: str) -> Path:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """ "; did you mean NAME?" with the nearest of the known names, or "" where none is near."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    """ "; did you mean NAME?" with the known name that this one is a slip of; "" where there is none."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.75)
     return f"; did you mean {near[0]}?" if near else ""
 
 

@@ -168,6 +168,7 @@ def _load_file(args: Arguments, task: Task, source: Source, path: Path, limit: i
         skip_bad_rows=args.skip_bad_rows,
         ignore_label=None if test else args.ignore_label,
     )
+    columns.log_left_out(None if test else args.ignore_label)
     return Split(
         name=source.name,
         sentence1=columns.values["sentence1"],

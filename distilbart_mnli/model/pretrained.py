@@ -22,8 +22,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-import yaml
-from huggingface_hub import ModelCard, hf_hub_download
+from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 from transformers import (
@@ -50,6 +49,7 @@ from distilbart_mnli.model.bart import ShortCutBart, embedding_tables, not_finit
 from distilbart_mnli.model.configuration import ARCHITECTURE, RATES, check_head, read_config
 from distilbart_mnli.model.source import Source
 from distilbart_mnli.options.fields import Arguments
+from distilbart_mnli.yaml_text import read_front_matter
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +58,7 @@ CODE_KEYS = ("auto_map", "custom_pipelines")  # of tokenizer_config.json: they n
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 NEW_HEAD = "; give --reinit_classifier true to put a new classification head in place of its own"
 CARD_KEYS = ("license", "license_name", "license_link", "language")  # what holds for a student as for its teacher
+LONGEST_CARD = 1_000_000  # characters; the metadata are at its beginning
 
 Model = TypeVar("Model", bound=PreTrainedModel)
 
@@ -176,12 +177,20 @@ def read_card(source: Source) -> dict[str, Any]:
             path = Path(
                 hf_hub_download(source.name, "README.md", revision=source.revision, cache_dir=source.cache_dir)
             )
-        data = ModelCard.load(path, ignore_metadata_errors=True).data.to_dict()
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        with path.open(encoding="utf-8-sig") as file:
+            data, _ = read_front_matter(file.read(LONGEST_CARD))
+    except (OSError, ValueError) as error:
         if path.exists():
             logger.warning("%s: its README.md cannot be read, so no license is taken from it: %s", source.name, error)
         return {}
-    return {key: data[key] for key in CARD_KEYS if data.get(key)}
+    found = {key: data[key] for key in CARD_KEYS if data.get(key)}
+    for key in [key for key, value in found.items() if not isinstance(value, str)]:
+        languages = found.pop(key)
+        if key == "language" and isinstance(languages, list) and all(isinstance(code, str) for code in languages):
+            found[key] = languages
+        else:
+            logger.warning("%s: its README.md has no text as %s, so it is left out", source.name, key)
+    return found
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ from distilbart_mnli.data.labels import check_names, entailment_id, is_generic, 
 from distilbart_mnli.errors import InputError, RunError
 from distilbart_mnli.model.bart import not_finite, shares_one_table
 from distilbart_mnli.options.fields import PRECISION_DTYPES
-from distilbart_mnli.publish.card_facts import read_json
+from distilbart_mnli.publish.run_files import read_json
 
 logger = logging.getLogger(__name__)
 

@@ -30,6 +30,7 @@ from distilbart_mnli.model.encoder_cache import EncoderCache
 from distilbart_mnli.model.kernels import attention_kernels
 from distilbart_mnli.model.predict import FORWARD_INPUTS
 from distilbart_mnli.options.fields import FOLLOW_EVALUATIONS
+from distilbart_mnli.options.rules import fit_to_length
 from distilbart_mnli.processes import gather_objects, max_over_ranks, raise_on_all_ranks, same_outcome_on_all_ranks
 from distilbart_mnli.train import checkpoints, resume
 from distilbart_mnli.train.evaluation import EvaluationResult, EvaluationSet, evaluate
@@ -63,6 +64,9 @@ class Training:
         per_epoch = steps_per_epoch(len(split), run.plan.effective)
         total = self.args.max_steps if self.args.max_steps > 0 else math.ceil(self.args.num_train_epochs * per_epoch)
         self.steps = Steps(per_epoch, total)
+        for remark in fit_to_length(self.args, total):
+            if run.is_main:
+                logger.warning("%s", remark)
         self.last_evaluation: tuple[int, list[EvaluationResult]] | None = None
         """The step of the newest evaluation, and what it gave."""
         self._losses: list[torch.Tensor] = []

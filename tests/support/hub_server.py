@@ -22,6 +22,9 @@ which they were laid:
     hub.fault("commit", drop="after")                           # ... after it was done: the answer is lost
     hub.fault("lfs-put", corrupt=True)                          # one bit of the body changes on the way
     hub.fault("commit", run=lambda: hub.push(...))              # something happens just before; then it is served
+    hub.fault("whoami", answer={})                              # not served, and answered so: JSON, or bytes of a page
+    hub.fault("commit", answer_after={})                        # served, and answered so
+    hub.fault("whoami", drip=1.0)                               # seconds from one byte of the answer to the next
     hub.revoke(token); hub.pause(); hub.resume()                # an expired token; no server at this address
 
 Protocol as in huggingface_hub 2.4.0 and hf_xet 1.8.0. Files of more than text, or named in LFS_SUFFIXES, are LFS
@@ -34,6 +37,7 @@ import json
 import re
 import socket
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -54,18 +58,36 @@ class Fault:
     endpoint: str
     times: int = 1
     status: int | None = None
-    retry_after: int | None = None
+    retry_after: int | str | None = None
     message: str = "fault laid by the test"
     drop: str | None = None
     after: int = 0
     corrupt: bool = False
     run: Callable[[], Any] | None = None
+    answer: Any = ...
+    answer_after: Any = ...
+    drip: float = 0.0
 
 
 def hang_up(connection: socket.socket) -> None:
     with contextlib.suppress(OSError):  # the other side may have been faster
         connection.shutdown(socket.SHUT_RDWR)
     connection.close()
+
+
+class Dripping:
+    """A connection's writing side that sends a byte at a time."""
+
+    def __init__(self, file: Any, seconds: float):
+        self.file, self.seconds = file, seconds
+
+    def write(self, data: bytes) -> None:
+        for byte in data:
+            self.file.write(bytes([byte]))
+            time.sleep(self.seconds)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.file, name)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -119,6 +141,10 @@ class Handler(BaseHTTPRequestHandler):
             body = body[:-1] + bytes([body[-1] ^ 1])
         if fault.run is not None:
             fault.run()
+        if fault.drip:
+            self.wfile: Any = Dripping(self.wfile, fault.drip)
+        if fault.answer is not ...:
+            return self._answer(fault.status or 200, fault.answer)
         if fault.status is not None:
             headers = {} if fault.retry_after is None else {"Retry-After": str(fault.retry_after)}
             return self._answer(fault.status, {"error": fault.message}, headers)
@@ -135,6 +161,8 @@ class Handler(BaseHTTPRequestHandler):
             return self._answer(refused.status, json.loads(text) if text.startswith("{") else {"error": text}, headers)
         if fault.drop == "after":
             return self._drop()
+        if fault.answer_after is not ...:
+            return self._answer(200, fault.answer_after)
         if endpoint == "resolve":
             return self._send_file(*result)
         headers = {}
