@@ -51,7 +51,7 @@ def _broken(args: Arguments) -> Iterator[str]:
     if args.lr_scheduler_type in FOLLOW_EVALUATIONS and args.eval_strategy == "no":
         yield f"lr_scheduler_type {args.lr_scheduler_type} follows evaluations: set eval_strategy to steps or epoch"
     _check_schedule(args)
-    for name in ("load_best_model_at_end", "early_stopping_patience"):
+    for name in ("load_best_model_at_end", "early_stopping_patience", "metric_for_best_model"):
         if getattr(args, name) and args.eval_strategy == "no":
             yield f"{name} needs evaluations: set eval_strategy to steps or epoch"
     if args.load_best_model_at_end:
