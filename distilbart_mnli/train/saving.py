@@ -154,7 +154,8 @@ def write_evaluation(run: Run, sets: list[EvaluationSet], results: list[Evaluati
         merged[f"eval_runtime{result.suffix}"] = round(result.seconds, 4)
         labels, predictions = evaluation_set.tokens.labels, to_task_predictions(result.logits, run.task, run.label_map)
         with atomic_file(run.output_dir / f"eval_predictions_{result.name}.tsv", MODEL_IS_WHOLE) as temporary:
-            write_predictions(temporary, result.logits, labels, predictions, id2label, run.task)
+            index = evaluation_set.texts.index
+            write_predictions(temporary, result.logits, labels, predictions, id2label, run.task, index)
         logger.info("%s: %s", result.name, ", ".join(f"{key} {value:.4f}" for key, value in metrics.items()))
     merge_results(run.output_dir, merged)
 

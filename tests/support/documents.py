@@ -85,13 +85,13 @@ def prose(page: Path) -> str:
     return "\n".join(parts)
 
 
-def figure_tables(page: Path) -> list[tuple[str, dict[str, dict[str, str]]]]:
-    """(name, {row: {column: cell}}) of every table that follows a line `<!-- figures: NAME -->`."""
+def marked_tables(page: Path, kind: str = "figures") -> list[tuple[str, dict[str, dict[str, str]]]]:
+    """(name, {row: {column: cell}}) of every table that follows a line `<!-- KIND: NAME -->`."""
     found = []
     marked = None
     rows: list[list[str]] = []
     for token in tokens(page):
-        if mark := re.fullmatch(r"<!-- figures: (.+) -->\s*", token.content if token.type == "html_block" else ""):
+        if mark := re.fullmatch(rf"<!-- {kind}: (.+) -->\s*", token.content if token.type == "html_block" else ""):
             marked = mark[1]
         elif token.type == "tr_open":
             rows.append([])

@@ -35,6 +35,7 @@ def test_what_is_visible_is_what_python_shows_in_a_string(text):
         (f"HF_TOKEN_{TOKEN}", TOKEN),
         ("found api_org_" + "x" * 34, "x" * 34),
         ("https://ada:pass@word@hub.example/api cannot be reached", "pass@word"),
+        ("s3:/ada:pass@word@bucket/train.tsv: no such file", "pass@word"),  # a URL that was taken for a path
         ("https://s3.example/x?X-Amz-Signature=abcdef0123&X-Amz-Expires=9", "abcdef0123"),
         ("https://hub.example/?a=1&token=abcdef0123", "abcdef0123"),
         ("Authorization: Bearer abcdef.0123", "abcdef.0123"),
@@ -145,6 +146,29 @@ def test_the_scripts_know_the_home_folder_and_refuse_an_unset_variable(monkeypat
     ):
         with pytest.raises(InputError, match=r"save_path|MODEL|output_dir"):
             read(argv)
+
+
+@pytest.mark.parametrize(
+    ("read", "option", "meant"),
+    [
+        (create_student.read_arguments, "--output_dir", "--save_path?"),
+        (create_student.read_arguments, "--decoder-layers", "--student_decoder_layers?"),
+        (create_student.read_arguments, "--student_decoder_layer", "--student_decoder_layers?"),
+        (create_student.read_arguments, "--teacher", "--teacher_model_name_or_path?"),
+        (compare_models.read_arguments, "--fp16", "--bf16"),
+        (compare_models.read_arguments, "--models", "without a name"),
+        (compare_models.read_arguments, "--seed", "--help"),
+    ],
+)
+def test_an_option_of_another_script_is_answered_by_its_meaning(read, option, meant):
+    with pytest.raises(InputError) as caught:
+        read(["a", option, "1"])
+    assert option.replace("-", "_").strip("_") in str(caught.value) and str(caught.value).endswith(meant)
+
+
+def test_dashes_and_underscores_are_the_same_in_options():
+    args = compare_models.read_arguments(["a", "--output-dir", "o-p", "--max-eval-samples=5", "--no-speed"])
+    assert (args.output_dir, args.max_eval_samples, args.no_speed) == (Path("o-p"), 5, True)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
