@@ -436,13 +436,15 @@ def test_a_schedule_that_follows_evaluations_is_stepped_by_them(options, monkeyp
 
 def scripted(monkeypatch, losses, accuracies=None) -> None:
     """Evaluations give these values, one after the other, whatever the model is."""
-    values = iter(zip(losses, accuracies or [0.5] * len(losses), strict=True))
+    scripts = iter(zip(losses, accuracies or [0.5] * len(losses), strict=True))
 
     def evaluate(run, sets, signals):
-        loss, accuracy = next(values)
+        loss, accuracy = next(scripts)
         metrics = ({"loss": loss, "accuracy": accuracy}, {"loss": -loss, "accuracy": 0.1})
-        logits = [np.zeros((len(found.tokens), 3), np.float32) for found in sets]
-        return [EvaluationResult(f.tokens.name, f.suffix, *rest, 0.1) for f, *rest in zip(sets, logits, metrics)]
+        return [
+            EvaluationResult(part.tokens.name, part.suffix, np.zeros((len(part.tokens), 3), np.float32), values, 0.1)
+            for part, values in zip(sets, metrics, strict=True)
+        ]
 
     monkeypatch.setattr("distilbart_mnli.train.loop.evaluate", evaluate)
     monkeypatch.setattr("distilbart_mnli.train.stages.evaluate_sets", evaluate)
