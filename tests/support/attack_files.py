@@ -170,7 +170,13 @@ def caches(bench: Bench) -> Iterator[Attack]:
     def run(here: Path) -> int:
         bench.patch.setattr(datasets.config, "HF_DATASETS_CACHE", str(here / "tokens"))
         try:
-            short = {"num_train_epochs": 1, "do_eval": False, "eval_strategy": "no", "save_strategy": "no"}
+            short = {
+                "num_train_epochs": 1,
+                "do_eval": False,
+                "eval_strategy": "no",
+                "save_strategy": "no",
+                "warmup_steps": 0,
+            }
             short |= {"load_best_model_at_end": False, "metric_for_best_model": None}
             return bench.train(
                 here, "out", encoder_cache_dir=str(here / "cache"), cache_encoder_outputs="true", **short
