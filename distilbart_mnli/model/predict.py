@@ -154,10 +154,11 @@ def write_predictions(
     predictions: np.ndarray,
     id2label: dict[int, str],
     task: Task,
+    index: Sequence[int] = (),
 ) -> None:
     """`eval_predictions_*.tsv`: index, label, prediction (by name) and one logit column a model label, in its order.
 
-    The labels are the model's (`id2label`), the predictions the task's (to_task_predictions).
+    The labels are the model's (`id2label`), the predictions the task's (to_task_predictions). `index`: as Split's.
     """
 
     def written(value: Any, names: Mapping[int, str] | Sequence[str]) -> str:
@@ -165,8 +166,10 @@ def write_predictions(
 
     columns = ["index", "label", "prediction", *(f"logit_{id2label[i]}" for i in range(logits.shape[1]))]
     lines = ["\t".join(columns)]
-    for index, (row, prediction) in enumerate(zip(logits, predictions, strict=True)):
-        label = "" if model_labels is None else written(model_labels[index], id2label)
+    for row, (place, values, prediction) in enumerate(
+        zip(index or range(len(logits)), logits, predictions, strict=True)
+    ):
+        label = "" if model_labels is None else written(model_labels[row], id2label)
         prediction = written(prediction, task.label_names)
-        lines.append("\t".join([str(index), label, prediction, *(f"{value:.9g}" for value in row)]))
+        lines.append("\t".join([str(place), label, prediction, *(f"{value:.9g}" for value in values)]))
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")

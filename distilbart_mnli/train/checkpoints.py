@@ -126,7 +126,7 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
         return state
     except OSError as error:
         raise ValueError(f"{Path(error.filename or MANIFEST).name}: {error.strerror}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, KeyError, TypeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{MANIFEST} or {STATE} is damaged ({error})") from None
 
 
