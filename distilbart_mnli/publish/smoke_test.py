@@ -33,6 +33,12 @@ from distilbart_mnli.publish.run_files import read_json
 
 logger = logging.getLogger(__name__)
 
+# What a damaged file makes the libraries raise.
+LOAD_ERRORS = (
+    *(OSError, ValueError, RuntimeError, TypeError, LookupError, AttributeError, ArithmeticError),
+    SafetensorError,
+)
+
 ROWS = 64
 """How many evaluation rows are compared."""
 
@@ -88,7 +94,7 @@ def _load(folder: Path) -> tuple[Any, PreTrainedTokenizerBase]:
             folder, dtype=torch.float32, output_loading_info=True, local_files_only=True, use_safetensors=True
         )
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
+    except LOAD_ERRORS as error:
         raise RunError(f"smoke test: stock transformers cannot load the model: {error}") from error
     for what in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if loaded[what]:
