@@ -80,7 +80,7 @@ NUM_PROCESSES ?= 1
 stress: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.support.stress --kills $(KILLS) --num_processes $(NUM_PROCESSES)
 
-# Damage and lies of every kind, each with its verdict, as a Markdown table: about 15 minutes. KIND: one of attack_kinds.py.
+# Damage and lies of every kind, each with its verdict, as a Markdown table: about 15 minutes. KIND: students, caches, hubs ...
 attack: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.support.attack $(if $(KIND),--kind "$(KIND)")
 

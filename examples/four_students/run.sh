@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The table of 2020: a teacher, and the four students that are made of its layers.
 #
-#   bash examples/four_students/run.sh            # facebook/bart-large-mnli on MNLI: a GPU, 55 GB of disk
+#   bash examples/four_students/run.sh            # facebook/bart-large-mnli on MNLI: a GPU, 60 GB of disk
 #   SMOKE=1 bash examples/four_students/run.sh    # the same commands in minutes, on the quickstart's teacher and data
 #   PUSH=1 bash examples/four_students/run.sh     # and publish the four students
 #

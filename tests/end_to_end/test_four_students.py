@@ -33,7 +33,7 @@ def run(folder: Path, **changes: str) -> tuple[int, list[str], str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=600,
+        timeout=1800,
     )
     commands = [line.split()[2] for line in done.stdout.splitlines() if line.startswith("$ ")]
     return done.returncode, commands, done.stdout

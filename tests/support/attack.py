@@ -11,7 +11,7 @@ Each attack damages a copy of something whole, runs a command of the user's in t
     an end within LIMIT seconds              no token, no password and no terminal escape in any byte of output
     on the Hub what was tested, or nothing
 
-The kinds are in attack_kinds.py, the damages and lies in attack_damages.py.
+The kinds are in attack_files.py and attack_inputs.py, the damages and lies in attack_damages.py.
 """
 
 import argparse
@@ -182,7 +182,7 @@ def table(verdicts: list[Verdict]) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kind", default="", help="only this function of attack_kinds.py")
+    parser.add_argument("--kind", default="", help="only this function of attack_files.py or attack_inputs.py")
     parser.add_argument("--name", default="", help="only attacks with this in their name")
     parser.add_argument("--verbose", action="store_true", help="a line for every attack")
     parser.add_argument("--output", type=Path, help="where the table goes as well")

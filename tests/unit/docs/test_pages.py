@@ -6,6 +6,7 @@ import re
 import runpy
 import shlex
 import sys
+import warnings
 from functools import cache
 from pathlib import Path
 
@@ -53,7 +54,8 @@ def known_options(program: str, *subcommand: str) -> frozenset[str]:
     shown = io.StringIO()
     before, sys.argv = sys.argv, [program, *subcommand, "--help"]
     try:
-        with contextlib.redirect_stdout(shown), pytest.raises(SystemExit):
+        with contextlib.redirect_stdout(shown), pytest.raises(SystemExit), warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # runpy, of a module that a test has imported
             if program.endswith(".py"):
                 runpy.run_path(str(ROOT / program), run_name="__main__")
             else:
