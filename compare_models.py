@@ -54,6 +54,8 @@ def read_arguments(argv: list[str]) -> argparse.Namespace:
     add("--zero_shot", type=file_path, metavar="FILE", help="JSON lines (or CSV, TSV) with the columns text and label")
     add("--hypothesis_template", default=argparse.SUPPRESS, metavar="TEXT", help="default: 'This example is {}.'")
     add("--max_zero_shot_samples", type=positive, metavar="N", help="first texts of that file only")
+    add("--skip_bad_rows", action="store_true", help="drop rows that cannot be read, and say how many")
+    add("--ignore_label", metavar="LABEL", help="leave out MNLI rows with this mark for no label: -")
     add("--devices", nargs="+", choices=("cpu", "cuda"), help="where speed is measured (default: all there are)")
     add("--bf16", action="store_true", help="compute in bfloat16 (autocast) instead of float32")
     add("--repetitions", type=positive, default=5, metavar="N", help="turns of each model's speed (default: 5)")

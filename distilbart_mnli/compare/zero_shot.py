@@ -43,7 +43,12 @@ class ZeroShotData:
         return len(self.texts)
 
 
-def read_zero_shot(path: Path, hypothesis_template: str = DEFAULT_TEMPLATE, limit: int | None = None) -> ZeroShotData:
+def read_zero_shot(
+    path: Path,
+    hypothesis_template: str = DEFAULT_TEMPLATE,
+    limit: int | None = None,
+    skip_bad_rows: bool = False,
+) -> ZeroShotData:
     """Texts and labels from the columns `text` and `label` of a JSON-lines, CSV or TSV file.
 
     The candidate labels are those of the whole file, sorted, also where `limit` keeps only its first rows.
@@ -58,7 +63,8 @@ def read_zero_shot(path: Path, hypothesis_template: str = DEFAULT_TEMPLATE, limi
         filled = set()
     if len(filled) != 2:
         raise InputError(f"hypothesis_template {hypothesis_template!r}: expected one {{}}, where the label goes")
-    columns = read_columns(path, {"text": ("text",), "label": ("label",)})
+    columns = read_columns(path, {"text": ("text",), "label": ("label",)}, skip_bad_rows=skip_bad_rows)
+    columns.log_left_out(None)
     names, labels = np.unique(columns.values["label"], return_inverse=True)
     if len(names) < 2:
         raise InputError(f"{path}: every row has the label {names[0]!r}; expected at least two labels")
