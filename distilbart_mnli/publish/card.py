@@ -256,21 +256,7 @@ def render(facts: Facts, picture: str | None) -> str:
     environment = jinja2.Environment(  # Markdown, so nothing is escaped but by escaped()
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
     )
-    helpers = (
-        *(
-            "command_lines",
-            "escaped",
-            "figure",
-            "in_code",
-            "layer_list",
-            "link",
-            "named",
-            "number",
-            "option",
-            "percent",
-        ),
-        "quoted",
-    )
+    helpers = "command_lines escaped figure in_code layer_list link named number option percent quoted".split()
     text = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         facts=facts,
         picture=picture,
@@ -319,9 +305,9 @@ def read_card(path: Path) -> tuple[dict[str, Any], str]:
     """
     if path.is_symlink() or not path.is_file():
         return {}, ""
-    metadata, body = read_front_matter(path.read_text(encoding="utf-8-sig"))
     try:
+        metadata, body = read_front_matter(path.read_text(encoding="utf-8-sig"))
         ModelCardData(**metadata).to_yaml()
-    except TypeError as error:
+    except (OSError, TypeError) as error:
         raise ValueError(str(error)) from None
     return metadata, body
