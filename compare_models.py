@@ -58,7 +58,7 @@ def read_arguments(argv: list[str]) -> argparse.Namespace:
     add("--max_eval_samples", type=positive, metavar="N", help="first rows of each set only: a quick look")
     add("--max_seq_length", type=positive, default=128, metavar="N", help="tokens of an MNLI pair (default: 128)")
     add("--skip_bad_rows", nargs="?", const=True, default=False, type=truth, metavar="true|false", help="drop them")
-    add("--ignore_label", metavar="LABEL", help="leave out the rows with this label")
+    add("--ignore_label", metavar="LABEL", help="leave out the rows with this mark for no label: -")
     add("--zero_shot", type=file_path, metavar="FILE", help="JSON lines (or CSV, TSV) with the columns text and label")
     add("--hypothesis_template", default=argparse.SUPPRESS, metavar="TEXT", help="default: 'This example is {}.'")
     add("--max_zero_shot_samples", type=positive, metavar="N", help="first texts of that file only")

@@ -79,9 +79,13 @@ def compare_models(options: CompareOptions) -> Sheet:
     splits = load_evaluation(args, task)
     zero_shot = None
     if options.zero_shot is not None:
-        rows = {"skip_bad_rows": options.skip_bad_rows, "ignore_label": options.ignore_label}
-        limit = options.max_zero_shot_samples
-        zero_shot = read_zero_shot(options.zero_shot, options.hypothesis_template, limit, **rows)
+        zero_shot = read_zero_shot(
+            options.zero_shot,
+            options.hypothesis_template,
+            limit=options.max_zero_shot_samples,
+            skip_bad_rows=options.skip_bad_rows,
+            ignore_label=options.ignore_label,
+        )
     with logging_redirect_tqdm():
         candidates = load_candidates(options.models, args, task, zero_shot is not None)
         data = EvaluationData(task, splits, options.max_seq_length, zero_shot)
