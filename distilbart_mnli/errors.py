@@ -24,6 +24,7 @@ from typing import NoReturn, TextIO
 
 from distilbart_mnli.public_text import shown_lines, visible, without_tokens
 
+OLDEST_PYTHON = (3, 11)
 # What the system says of a path, and not of a disk.
 UNUSABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EEXIST)
 
@@ -90,7 +91,15 @@ def run_command(main: Callable[[], None]) -> int:
     sys.excepthook = _show_fault
     with _signals_are_exceptions():
         try:
+            if sys.version_info < OLDEST_PYTHON:
+                raise InputError(f"Python 3.11 or newer is needed; {sys.executable} is {sys.version.split()[0]}")
             main()
+        except ModuleNotFoundError as error:
+            if not error.name or error.name.startswith("distilbart_mnli"):
+                raise
+            remedy = "pip install -r requirements.txt, or start .venv/bin/python, which `make` makes"
+            print(f"error: {error.name} is not installed for {sys.executable}: {remedy}", file=sys.stderr)
+            return InputError.exit_code
         except CommandError as error:
             if str(error):  # empty: another process of the run says it
                 print(f"error: {error}", file=sys.stderr, flush=True)

@@ -177,6 +177,8 @@ def read_card(source: Source) -> dict[str, Any]:
             path = Path(
                 hf_hub_download(source.name, "README.md", revision=source.revision, cache_dir=source.cache_dir)
             )
+        if path.exists() and not path.is_file():
+            raise ValueError("it is not a file")  # a pipe would be waited for
         with path.open(encoding="utf-8-sig") as file:
             data, _ = read_front_matter(file.read(LONGEST_CARD))
     except (OSError, ValueError) as error:

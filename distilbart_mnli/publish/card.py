@@ -319,9 +319,9 @@ def read_card(path: Path) -> tuple[dict[str, Any], str]:
     """
     if path.is_symlink() or not path.is_file():
         return {}, ""
-    metadata, body = read_front_matter(path.read_text(encoding="utf-8-sig"))
     try:
+        metadata, body = read_front_matter(path.read_text(encoding="utf-8-sig"))
         ModelCardData(**metadata).to_yaml()
-    except TypeError as error:
+    except (OSError, TypeError) as error:
         raise ValueError(str(error)) from None
     return metadata, body

@@ -269,16 +269,20 @@ def read_facts(folder: Path, hub_model_id: str | None = None) -> Facts:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; a model card is written from the files of a finished run")
     arguments, state = read_json(folder / "training_args.json"), read_json(folder / "trainer_state.json")
-    results = read_json(folder / "all_results.json") or read_results(folder)
+    found = read_json(folder / "all_results.json") or read_results(folder)
+    has_model = (folder / "config.json").is_file()
+    # eval_model: another model was evaluated into this folder
+    foreign = "eval_" if has_model and found["eval_model"] else "-"
+    results = {key: value for key, value in found.items() if is_number(value) and not key.startswith(foreign)}
     return Facts(
         name=hub_model_id or arguments["hub_model_id"] or folder.resolve().name,
         config=read_json(folder / "config.json"),
         arguments=arguments,
-        results=Values({key: value for key, value in results.items() if is_number(value)}),
+        results=Values(results),
         state=state,
         run=state["run"] or Values(),
         tradeoffs=read_json(folder / "tradeoffs.json"),
-        has_model=(folder / "config.json").is_file(),
+        has_model=has_model,
     )
 
 

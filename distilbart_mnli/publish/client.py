@@ -59,7 +59,8 @@ def until(call: Callable[[], Result], seconds: float, api: HfApi) -> Result:
         try:
             return call()
         except ODD_ANSWER as error:
-            if not traceback.extract_tb(error.__traceback__)[-1].filename.startswith(CLIENT_FOLDER):
+            frames = traceback.extract_tb(error.__traceback__)
+            if not any(frame.filename.startswith(CLIENT_FOLDER) for frame in frames):
                 raise  # a fault of ours
             reason = f"{type(error).__name__}: {error}"
             raise HubError(f"{api.endpoint} answers otherwise than the Hub ({reason})") from error
@@ -131,6 +132,8 @@ def has_no_xet(error: BaseException) -> bool:
 
 def _is_transient(error: BaseException) -> bool:
     status = _status(error)
+    if isinstance(error, RecursionError):  # an answer of a hundred thousand brackets
+        return False
     if isinstance(error, RuntimeError):
         # An upload that failed halfway. What arrived damaged is refused with some 4xx, and goes well the next time.
         return status not in (401, 403)
@@ -161,6 +164,8 @@ def _reason(error: BaseException, api: HfApi) -> str:
         text = f"{api.endpoint} answered with something else than JSON: is there a login page in between?"
     elif isinstance(error, httpx2.TransportError | ConnectionError | TimeoutError):
         text = f"{api.endpoint} cannot be reached: {text or type(error).__name__}"
+    else:
+        text = f"{api.endpoint}: {text or type(error).__name__}"
     return " ".join(text.replace(str(api.token), "***").split())
 
 

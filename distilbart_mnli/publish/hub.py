@@ -72,6 +72,13 @@ def preflight(args: Arguments, card: str = "") -> PublishTarget:
         refuse_links(output_dir)
     else:
         check_publishable(output_dir)
+    if publish_only:
+        try:
+            card = (output_dir / "README.md").read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"{output_dir}: no README.md to publish, and no page goes without one: {error}"
+            ) from error
     with client_timeout(PREFLIGHT_READ_TIMEOUT):
         api = connect(args)
 
@@ -87,9 +94,7 @@ def preflight(args: Arguments, card: str = "") -> PublishTarget:
             _check_namespace(repo_id, account)
         if info is not None and args.hub_private_repo and not info.private:
             raise HubError(f"{repo_id} exists and is public; hub_private_repo cannot change that: choose another name")
-        if publish_only:
-            card = (output_dir / "README.md").read_text(encoding="utf-8")
-        else:  # as the user typed it: a card takes any license, under the name "other"
+        if not publish_only:  # the license as the user typed it: a card takes any, under the name "other"
             license = ModelCardData(license=args.license, tags=["distilbart"]).to_yaml()
             ask(lambda: _check_card(api, f"---\n{license}\n---\n"))
         ask(lambda: _check_card(api, card))

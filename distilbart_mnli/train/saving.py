@@ -157,7 +157,15 @@ def write_evaluation(run: Run, sets: list[EvaluationSet], results: list[Evaluati
             index = evaluation_set.texts.index
             write_predictions(temporary, result.logits, labels, predictions, id2label, run.task, index)
         logger.info("%s: %s", result.name, ", ".join(f"{key} {value:.4f}" for key, value in metrics.items()))
-    merge_results(run.output_dir, merged)
+    foreign = not run.args.do_train and not evaluates_own_model(run.args)
+    beside = foreign and (run.output_dir / "model.safetensors").exists()  # the card of that model must not show them
+    merge_results(run.output_dir, {**merged, "eval_model": shown_path(run.loaded.name) if beside else None})
+
+
+def evaluates_own_model(args: Arguments) -> bool:
+    """Whether what is evaluated is the model in output_dir, trained before."""
+    place, folder = Path(args.model_name_or_path or ""), Path(args.output_dir or "")
+    return args.do_eval and not args.do_train and place.is_dir() and place.resolve() == folder.resolve()
 
 
 def training_results(run: Run, state: TrainState) -> dict[str, Any]:
@@ -177,15 +185,16 @@ def training_results(run: Run, state: TrainState) -> dict[str, Any]:
 
 
 def merge_results(output_dir: Path, values: dict[str, Any]) -> None:
-    """Add `values` to all_results.json."""
+    """Add `values` to all_results.json; a key whose value is None goes."""
     path = output_dir / "all_results.json"
     known: dict[str, Any] = {}
     try:
         known = read_json(path)
     except InputError as error:
         logger.warning("%s; it is written anew", error)
+    merged = {key: value for key, value in {**known, **values}.items() if value is not None or key not in values}
     with atomic_file(path, MODEL_IS_WHOLE) as temporary:
-        temporary.write_text(json.dumps({**known, **values}, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(merged, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def remove_if_empty(folder: Path) -> None:

@@ -39,6 +39,7 @@ from distilbart_mnli.train.loop import Training
 from distilbart_mnli.train.rehearsal import rehearse
 from distilbart_mnli.train.run import Run, tokenize_split
 from distilbart_mnli.train.saving import (
+    evaluates_own_model,
     merge_results,
     remove_if_empty,
     save_final_model,
@@ -57,7 +58,7 @@ def check_nothing_is_lost(args: Arguments) -> None:
 
     Raises:
         InputError: it cannot be written; it holds an earlier training, or any model, which this one's would replace,
-            and neither option for that is given; or a model that is not the one whose results would stand beside it.
+            and neither option for that is given; what is published would not be what was evaluated.
     """
     assert args.output_dir is not None
     folder = Path(args.output_dir)
@@ -65,11 +66,10 @@ def check_nothing_is_lost(args: Arguments) -> None:
     for path in folder.glob("*"):
         if path.is_dir() and any(path.match(pattern) for pattern in (*PUBLISHED_FILES, "eval_predictions_*.tsv")):
             raise InputError(f"{path} is a folder, where this run would write a file: choose another output_dir")
-    has_model = (folder / "model.safetensors").exists()
-    if has_model and args.do_eval and not args.do_train and not evaluates_own_model(args):
+    if args.push_to_hub and args.do_eval and not args.do_train and not evaluates_own_model(args):
         raise InputError(
-            f"output_dir {folder} holds a model, and results of another one, {args.model_name_or_path}, would stand "
-            "beside it: choose another folder"
+            f"push_to_hub publishes the model in output_dir, {folder}, and the results would be those of another one, "
+            f"{args.model_name_or_path}: give --model_name_or_path {shlex.quote(str(folder))}"
         )
     if args.do_train and not args.overwrite_output_dir and args.resume_from_checkpoint is None:
         found = checkpoints.checkpoints_in(folder) or [p for p in (folder / checkpoints.STATE,) if p.exists()]
@@ -78,17 +78,11 @@ def check_nothing_is_lost(args: Arguments) -> None:
                 f"output_dir {folder} holds an earlier training ({found[-1].name}): go on with it "
                 "(--resume_from_checkpoint true) or start anew over it (--overwrite_output_dir)"
             )
-        if has_model:
+        if (folder / "model.safetensors").exists():
             raise InputError(
                 f"output_dir {folder} holds a model, which the trained one would replace: choose another folder, or "
                 "give --overwrite_output_dir"
             )
-
-
-def evaluates_own_model(args: Arguments) -> bool:
-    """Whether what is evaluated is the model in output_dir, trained before."""
-    place, folder = Path(args.model_name_or_path or ""), Path(args.output_dir or "")
-    return args.do_eval and not args.do_train and place.is_dir() and place.resolve() == folder.resolve()
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The judge of `make attack` sees what is wrong."""
+"""The short form of `make attack`: of every kind one attack in forty; and that its judge sees what is wrong."""
 
 import os
 import sys
@@ -7,7 +7,17 @@ import time
 import pytest
 
 from tests.support import attack
-from tests.support.attack import SECRET, TOKEN, Attack, Workplace
+from tests.support.attack import SECRET, TOKEN, Attack, Workplace, table
+from tests.support.attack_kinds import KINDS, all_attacks
+
+
+def test_one_attack_in_forty_breaks_nothing(tmp_path):
+    with all_attacks(tmp_path) as (workplace, attacks):
+        verdicts = [workplace.judge(one) for number, one in enumerate(attacks) if number % 40 == 7]
+    broken = [f"{verdict.attack.name}: {verdict.faults} {verdict.line}" for verdict in verdicts if verdict.faults]
+    assert not broken
+    assert len({verdict.attack.kind for verdict in verdicts}) >= len(KINDS)
+    assert str(len(verdicts)) in table(verdicts)
 
 
 def fault(*_: object) -> int:

@@ -116,12 +116,23 @@ def test_a_persons_readme_is_looked_at_before_the_training(hub, own_shop):
     assert hub.asked("create") == 0
 
 
-def test_results_of_another_model_are_not_put_beside_a_model(own_shop):
-    options = own_shop.options("out", **ONE_EPOCH)
+def test_results_of_another_model_are_not_on_the_page_of_a_model(hub, own_shop, monkeypatch):
+    monkeypatch.setattr(product, "smoke_test", lambda *_: None)
+    options = own_shop.options("out", **ONE_EPOCH, hub_model_id="ann/x")
+    out = options["output_dir"]
     assert train_here(options) == (0, "")
-    before = everything_in(Path(options["output_dir"]))
-    code, error = train_here(options, ("--no_do_train",))
-    assert code == 2 and "output_dir" in error and everything_in(Path(options["output_dir"])) == before
+    evaluation = {**options, "do_train": False}
+    code, error = train_here(evaluation, ("--push_to_hub",))
+    assert code == 2 and "--model_name_or_path" in error
+    assert train_here(evaluation) == (0, "")  # the student's results, beside the model
+    only = {"output_dir": out, "push_to_hub": True, "hub_model_id": "ann/x"}
+    code, error = train_here(only)
+    assert code == 2 and "--do_eval" in error and not hub.repos
+    assert train_here({**evaluation, "model_name_or_path": out}, ("--push_to_hub",), card=True) == (0, "")
+    there = hub.files("ann/x")
+    measured = json.loads(there["all_results.json"])
+    on_card = ModelCard(there["README.md"].decode()).data.eval_results
+    assert [result.metric_value for result in on_card] == [measured["eval_accuracy"], measured["eval_accuracy_mm"]]
 
 
 @pytest.mark.parametrize("stage", ["predict", "evaluate_sets"])

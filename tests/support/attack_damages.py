@@ -101,7 +101,7 @@ LIES: dict[str, Callable[[bytes], Lie]] = {
     "503, Retry-After of strange digits": lambda _: Lie(b"{}", 503, {"Retry-After": "\u00b2"}),
     "429, Retry-After of a year": lambda _: Lie(b"{}", 429, {"Retry-After": "31536000"}),
     "400 with escapes and a token": lambda _: Lie(json.dumps({"error": f"{ESCAPES} {TOKEN}"}).encode(), 400),
-    "one byte at a time": lambda answer: Lie((answer + b" " * 600)[:600], piece=1, seconds=0.25),
+    "one byte at a time": lambda answer: Lie((answer + b" " * 600)[:600], piece=1, seconds=0.02),
 }
 COMMIT = {"success": True, "commitOid": "0" * 40, "commitUrl": "https://hub/commit/" + "0" * 40}
 SPECIAL_LIES: dict[tuple[str, str], Callable[[bytes], Lie]] = {

@@ -103,17 +103,18 @@ def checkpoints(bench: Bench) -> Iterator[Attack]:
 def run_folders(bench: Bench) -> Iterator[Attack]:
     """A finished run's folder that an evaluation writes into."""
     here = bench.folder / "evaluated into"
-    here.mkdir()
-    assert bench.evaluate(here) == 0
+    shutil.copytree(bench.run, here / "out")
+    assert bench.evaluate(here, here / "out") == 0
+    expected = predictions(here)
     for name, lay_out in damaged_files(bench, bench.run, "out"):
         yield Attack(
             "a run's folder that is evaluated into",
             name,
             frozenset({0, 1, 2}) if name.endswith("a folder") else DONE_OR_REFUSED,
             lay_out,
-            bench.evaluate,
-            predictions,
-            predictions(here),
+            lambda here: bench.evaluate(here, here / "out"),
+            predictions if name != damages.UNSEEN else (lambda _: expected),
+            expected,
         )
 
 
@@ -170,7 +171,13 @@ def caches(bench: Bench) -> Iterator[Attack]:
     def run(here: Path) -> int:
         bench.patch.setattr(datasets.config, "HF_DATASETS_CACHE", str(here / "tokens"))
         try:
-            short = {"num_train_epochs": 1, "do_eval": False, "eval_strategy": "no", "save_strategy": "no"}
+            short = {
+                "num_train_epochs": 1,
+                "do_eval": False,
+                "eval_strategy": "no",
+                "save_strategy": "no",
+                "warmup_steps": 0,
+            }
             short |= {"load_best_model_at_end": False, "metric_for_best_model": None}
             return bench.train(
                 here, "out", encoder_cache_dir=str(here / "cache"), cache_encoder_outputs="true", **short

@@ -17,6 +17,12 @@ from distilbart_mnli.public_text import visible, without_tokens
 from tests.support.tiny import ROOT
 
 TOKEN = "hf_" + "aB3dE5gH7jK9" * 3
+COMMANDS = {
+    "create_student.py": ["--teacher_model_name_or_path", "t", "--save_path", "s", "--student_decoder_layers", "1"],
+    "run_glue.py": ["--model_name_or_path", "m", "--task_name", "MNLI", "--do_eval", "--output_dir", "o"],
+    "compare_models.py": ["t", "--output_dir", "o"],
+    "download_glue_data.py": ["--data_dir", "d"],
+}
 HOSTILE = ["\x1b[2J\x1b[31mred", "a\rb", "a\x07b", "a\x9b2Jb", "a\u2028b", "a\u202eb", "a\x7fb", "a\tb", "\ud800"]
 
 
@@ -171,15 +177,23 @@ def test_dashes_and_underscores_are_the_same_in_options():
     assert (args.output_dir, args.max_eval_samples, args.no_speed) == (Path("o-p"), 5, True)
 
 
+@pytest.mark.parametrize("script", ["create_student.py", "run_glue.py", "compare_models.py", "download_glue_data.py"])
+def test_outside_the_environment_a_command_says_what_to_install(tmp_path, script):
+    """-S: the interpreter without what was installed for it."""
+    words = [sys.executable, "-S", ROOT / script, *COMMANDS[script]]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+    assert "is not installed" in done.stderr and "requirements.txt" in done.stderr
+
+
+def test_an_older_python_is_told_in_one_line(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "version_info", (3, 10, 12, "final", 0))
+    assert run_command(lambda: None) == 2
+    assert "3.11" in capsys.readouterr().err
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Signals
-
-COMMANDS = {
-    "create_student.py": ["--teacher_model_name_or_path", "t", "--save_path", "s", "--student_decoder_layers", "1"],
-    "run_glue.py": ["--model_name_or_path", "m", "--task_name", "MNLI", "--do_eval", "--output_dir", "o"],
-    "compare_models.py": ["t", "--output_dir", "o"],
-    "download_glue_data.py": ["--data_dir", "d"],
-}
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

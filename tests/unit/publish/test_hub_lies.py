@@ -22,6 +22,11 @@ from tests.support.publishing import REPO, arguments, log_in, shorten_waits
 
 PAGE = b"<!DOCTYPE html><html><body>Please accept the terms of this network.</body></html>"
 LIES = {"an empty object": {}, "a list": [], "null": None, "a word": "fine", "a number": 5, "a login page": PAGE}
+LIES |= {
+    "a hundred thousand lists": b"[" * 100_000,
+    "no text": b"\xff\xfe\x00\x81",
+    "another type": {"name": [1], "id": 7},
+}
 SUCCESS = {"success": True, "commitOid": "0" * 40, "commitUrl": "http://127.0.0.1/ann/x/commit/" + "0" * 40}
 
 
