@@ -256,21 +256,7 @@ def render(facts: Facts, picture: str | None) -> str:
     environment = jinja2.Environment(  # Markdown, so nothing is escaped but by escaped()
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
     )
-    helpers = (
-        *(
-            "command_lines",
-            "escaped",
-            "figure",
-            "in_code",
-            "layer_list",
-            "link",
-            "named",
-            "number",
-            "option",
-            "percent",
-        ),
-        "quoted",
-    )
+    helpers = "command_lines escaped figure in_code layer_list link named number option percent quoted".split()
     text = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         facts=facts,
         picture=picture,
