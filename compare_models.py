@@ -17,6 +17,24 @@ import sys
 from distilbart_mnli.command_line import OneLineParser, file_path, path_or_id
 from distilbart_mnli.errors import run_command
 
+# What people type, above all the options of run_glue.py -> what it is called here.
+MEANT = {
+    **dict.fromkeys(
+        ("models", "model", "model_name_or_path", "student", "students"), "models are given without a name"
+    ),
+    **dict.fromkeys(("teacher", "teacher_model_name_or_path"), "the first model is the teacher"),
+    **dict.fromkeys(("output", "out", "save_path"), "did you mean --output_dir?"),
+    **dict.fromkeys(("device", "use_cpu", "no_cuda", "cpu"), "did you mean --devices?"),
+    **dict.fromkeys(("fp16", "dtype"), "float32, or --bf16"),
+    **dict.fromkeys(("max_length", "max_len"), "did you mean --max_seq_length?"),
+    **dict.fromkeys(("max_samples", "limit"), "did you mean --max_eval_samples or --max_zero_shot_samples?"),
+    **dict.fromkeys(
+        ("task_name", "tasks", "validation_file"), "the sets are MNLI's; --zero_shot takes texts of yours"
+    ),
+    **dict.fromkeys(("num_threads", "cpu_threads"), "did you mean --threads?"),
+    **dict.fromkeys(("template", "hypothesis"), "did you mean --hypothesis_template?"),
+}
+
 
 def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
@@ -26,7 +44,7 @@ def positive(text: str) -> int:
 
 def read_arguments(argv: list[str]) -> argparse.Namespace:
     """Raises InputError, of one line, for whatever cannot be understood."""
-    parser = OneLineParser(prog="compare_models.py", description=__doc__)
+    parser = OneLineParser("compare_models.py", __doc__, MEANT)
     add = parser.add_argument
     add("models", nargs="+", type=path_or_id, metavar="MODEL", help="folders or Hub ids; the first is the teacher")
     add("--output_dir", type=file_path, required=True, metavar="DIR", help="where the sheet goes")

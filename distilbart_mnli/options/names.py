@@ -5,9 +5,11 @@ TrainingArguments and example scripts that are not ours stand here with their me
 rest only where it is a slip of the keyboard.
 """
 
+import re
+
 from distilbart_mnli.command_line import did_you_mean
 from distilbart_mnli.errors import InputError
-from distilbart_mnli.options.fields import OPTIONS
+from distilbart_mnli.options.fields import OPTIONS, shown
 
 # Names of 2020 and of older releases of transformers: the name now (None: the key has no effect any more), or what
 # true and false are now. Each is translated with one log line.
@@ -45,7 +47,7 @@ CALLED_HERE = {
     **dict.fromkeys(("gradient_clipping", "clip_grad_norm", "grad_clip", "max_norm"), "max_grad_norm"),
     **dict.fromkeys(("label_smoothing", "smoothing"), "label_smoothing_factor"),
     **dict.fromkeys(("model", "model_name", "model_path", "pretrained_model_name_or_path"), "model_name_or_path"),
-    **dict.fromkeys(("teacher", "student", "checkpoint", "teacher_model_name_or_path"), "model_name_or_path"),
+    **dict.fromkeys(("student", "checkpoint"), "model_name_or_path"),
     **dict.fromkeys(("revision", "model_version"), "model_revision"),
     **dict.fromkeys(("tokenizer", "tokenizer_path", "tokenizer_name_or_path"), "tokenizer_name"),
     **dict.fromkeys(("task", "dataset", "dataset_name", "dataset_config_name"), "task_name"),
@@ -67,7 +69,8 @@ CALLED_HERE = {
     **dict.fromkeys(("eval", "evaluate", "validate"), "do_eval"),
     **dict.fromkeys(("predict", "do_test", "test"), "do_predict"),
     **dict.fromkeys(("patience", "early_stopping"), "early_stopping_patience"),
-    **dict.fromkeys(("cpu", "device", "no_gpu"), "use_cpu"),
+    **dict.fromkeys(("cpu", "no_gpu"), "use_cpu"),
+    **dict.fromkeys(("load_best", "load_best_model", "save_best"), "load_best_model_at_end"),
     "compile": "torch_compile",
     **dict.fromkeys(("num_workers", "preprocessing_num_workers", "n_workers"), "dataloader_num_workers"),
     **dict.fromkeys(("freeze", "freeze_base"), "freeze_encoder"),
@@ -116,7 +119,8 @@ INSTEAD = {
     **dict.fromkeys(
         ("save_only_model", "save_on_each_node", "enable_jit_checkpoint", "ignore_data_skip"), _CHECKPOINTS
     ),
-    **dict.fromkeys(("restore_callback_states_from_checkpoint", "save_safetensors"), _CHECKPOINTS),
+    "restore_callback_states_from_checkpoint": _CHECKPOINTS,
+    "save_safetensors": "weights are always saved as safetensors",
     **dict.fromkeys(("hub_always_push", "hub_revision"), "one commit at the end, to the main branch"),
     **dict.fromkeys(("token", "use_auth_token", "hf_token", "auth_token", "api_key", "push_to_hub_token"), _TOKEN),
     "push_to_hub_organization": "hub_model_id takes organization/name",
@@ -136,6 +140,13 @@ INSTEAD = {
     "debug": "there is no debugging mode",
     "skip_memory_metrics": "memory is measured by the benchmarks",
     "trust_remote_code": "no code of a model is run; BART is part of transformers",
+    **dict.fromkeys(("dtype", "torch_dtype"), "fp16 or bf16 is what is computed in, save_dtype what is saved"),
+    **dict.fromkeys(("train_split", "eval_split", "test_split", "split"), "a split is a file: train_file, ..."),
+    "device": "the GPU is used where there is one; use_cpu keeps off it",
+    "freeze_decoder": "the encoder and the embeddings can be frozen: freeze_encoder, freeze_embeds",
+    "adam_beta": "there are two: adam_beta1, adam_beta2",
+    "teacher": "a student is made by create_student.py; model_name_or_path is what is trained here",
+    "teacher_model_name_or_path": "a student is made by create_student.py; model_name_or_path is what is trained here",
     **dict.fromkeys(("model_type", "problem_type"), "BART classifiers only"),
     **dict.fromkeys(("num_labels", "label_list"), "the labels are the task's, or those of the training file"),
     "do_lower_case": "the tokenizer decides about small letters",
@@ -147,7 +158,7 @@ INSTEAD = {
     **dict.fromkeys(("use_lora", "lora_r", "peft"), "all weights are trained, or those that freeze_encoder leaves"),
     **dict.fromkeys(("load_in_8bit", "load_in_4bit", "quantization"), "training is in float32, fp16 or bf16"),
     "use_mps_device": "Apple's GPU is not supported; use_cpu",
-    **dict.fromkeys(("config", "config_file", "args_file"), "the file of options goes first, without a name"),
+    **dict.fromkeys(("config", "config_file", "args", "args_file"), "the file of options goes first, without a name"),
 }
 
 
@@ -157,10 +168,20 @@ def unknown_option(name: str, where: str) -> InputError:
     Args:
         where: a file's name, or "command line".
     """
+    return InputError(f"{where}: unknown option {name}; {_meant(name) or 'run_glue.py --help lists them'}")
+
+
+def stray_word(word: str, hint: str = "") -> InputError:
+    """The refusal of a word where an --option belongs: seed, seed=1, -seed, or with the dash that an editor makes."""
+    name = re.sub(r"^[-\u2010-\u2015\u2212]+|=.*", "", word).replace("-", "_")
+    if name in OPTIONS:
+        hint = hint or f"did you mean --{name}?"
+    elif name != word:  # there was a dash, or a value
+        hint = hint or _meant(name)
+    return InputError(f"command line: expected an --option, found {shown(word)}; {hint or 'see run_glue.py --help'}")
+
+
+def _meant(name: str) -> str:
     if name in CALLED_HERE:
-        hint = f"; did you mean {CALLED_HERE[name]}?"
-    elif name in INSTEAD:
-        hint = f": {INSTEAD[name]}"
-    else:
-        hint = did_you_mean(name, [*OPTIONS, *OLD_NAMES]) or "; run_glue.py --help lists them"
-    return InputError(f"{where}: unknown option {name}{hint}")
+        return f"did you mean {CALLED_HERE[name]}?"
+    return INSTEAD.get(name) or did_you_mean(name, [*OPTIONS, *OLD_NAMES])

@@ -13,10 +13,11 @@ import typing
 from pathlib import Path
 from typing import Any, Literal
 
+from distilbart_mnli.command_line import did_you_mean
 from distilbart_mnli.errors import InputError
 from distilbart_mnli.options.fields import OPTIONS, VERBATIM, Arguments, shown
 from distilbart_mnli.options.help import help_all, help_text
-from distilbart_mnli.options.names import OLD_NAMES, unknown_option
+from distilbart_mnli.options.names import OLD_NAMES, stray_word, unknown_option
 from distilbart_mnli.options.rules import check_together
 from distilbart_mnli.yaml_text import LONGEST, read_yaml
 
@@ -68,8 +69,12 @@ def read_file(path: Path) -> dict[str, Any]:
         text = data.decode("utf-8-sig")
         is_yaml = path.suffix in (".yaml", ".yml")
         values = read_yaml(text) if is_yaml else json.loads(text, object_pairs_hook=_no_key_twice)
+    except FileNotFoundError:
+        near = did_you_mean(path.name, [file.name for file in path.parent.glob("*.*")])
+        hint = near or "expected a file of options, such as args.json"
+        raise InputError(f"{path}: no such file in {Path.cwd()}; {hint}") from None
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+        raise InputError(f"{path}: cannot be read: {error.strerror}; expected a file of options") from None
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 (byte {error.start}); save it as UTF-8") from None
     except json.JSONDecodeError as error:
@@ -95,8 +100,7 @@ def _read_flags(argv: list[str]) -> dict[str, Any]:
     while rest:
         word = rest.pop(0)
         if not word.startswith("--") or word == "--":
-            first = "; a file of options goes first" if Path(word).suffix in FILE_ENDINGS else ""
-            raise InputError(f"command line: expected an --option, found {shown(word)}{first}")
+            raise stray_word(word, "a file of options goes first" if Path(word).suffix in FILE_ENDINGS else "")
         flag, equals, value = word[2:].partition("=")
         flag = flag.replace("-", "_")
         negated = flag.startswith("no_") and flag not in OPTIONS and flag not in OLD_NAMES
@@ -113,6 +117,8 @@ def _read_flags(argv: list[str]) -> dict[str, Any]:
         elif not equals:
             if rest and not rest[0].startswith("--") and not (is_switch and Path(rest[0]).suffix in FILE_ENDINGS):
                 value = rest.pop(0)
+                while name in OPTIONS and OPTIONS[name].kind is list and rest and not rest[0].startswith("-"):
+                    value += f",{rest.pop(0)}"  # several words, as for transformers' parser
             elif is_switch:
                 value = "true"
             else:
@@ -158,7 +164,7 @@ def _value(name: str, value: Any, where: str) -> Any:
     option = OPTIONS[name]
     if value is None and option.optional:
         return None
-    if VERBATIM in option.checks and (value == "" or type(value) is int):  # -1 in a file is the word
+    if VERBATIM in option.checks and (value == "" or type(value) in (int, float)):  # -1 in a file is the word
         return str(value)
     if option.is_switch and option.kind is str and (truth := convert(bool, value)) is not None:
         return "true" if truth else None

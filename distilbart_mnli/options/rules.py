@@ -51,7 +51,7 @@ def _broken(args: Arguments) -> Iterator[str]:
     if args.lr_scheduler_type in FOLLOW_EVALUATIONS and args.eval_strategy == "no":
         yield f"lr_scheduler_type {args.lr_scheduler_type} follows evaluations: set eval_strategy to steps or epoch"
     _check_schedule(args)
-    for name in ("load_best_model_at_end", "early_stopping_patience"):
+    for name in ("load_best_model_at_end", "early_stopping_patience", "metric_for_best_model"):
         if getattr(args, name) and args.eval_strategy == "no":
             yield f"{name} needs evaluations: set eval_strategy to steps or epoch"
     if args.load_best_model_at_end:
@@ -77,20 +77,16 @@ def _unsaved_evaluations(args: Arguments) -> Iterator[str]:
 def fit_to_length(args: Arguments, total_steps: int) -> list[str]:
     """Make shares of all steps into steps, in place, now that it is known how many there are.
 
-    As in transformers' Trainer, they are rounded up.
+    As in transformers' Trainer, they are rounded up. That save_steps is then no multiple of eval_steps any more does
+    no harm: the loop also saves after an evaluation that is the best so far.
 
     Returns:
         What the training is too short for, one line each.
-
-    Raises:
-        InputError: rounded, save_steps is no multiple of eval_steps, and load_best_model_at_end needs it to be.
     """
     for name in ("logging_steps", "eval_steps", "save_steps"):
         value = getattr(args, name)
         if value is not None:
             setattr(args, name, math.ceil(value * total_steps) if value < 1 else int(value))
-    for message in _unsaved_evaluations(args):
-        raise InputError(f"{message}: the training has {total_steps} steps")
     found = []
     warmup = args.warmup_steps if args.warmup_steps >= 1 else math.ceil(args.warmup_steps * total_steps)
     if warmup >= total_steps and args.lr_scheduler_type not in ("constant", *FOLLOW_EVALUATIONS):

@@ -6,9 +6,13 @@ to hear how many they were.
 
 import logging
 
+import pandas
 import pytest
 
+from distilbart_mnli.data.splits import get_task
+from tests.support.in_process import glue
 from tests.support.own_files import own_files, read, refusal
+from tests.support.tiny import tiny_bart
 
 SKIP = {"skip_bad_rows": True}
 
@@ -64,6 +68,22 @@ def test_a_syntax_error_is_a_bad_row(tmp_path, caplog, suffix, bad, lines, place
     train, _, _ = read(own_files(tmp_path, train=content, suffix=suffix, **SKIP))
     assert train.sentence1 == ["a", "b", "f", "g"]
     assert f"dropped {lines} bad rows" in caplog.text
+
+
+def test_a_class_that_only_dropped_rows_have_is_no_class(tmp_path):
+    args = own_files(tmp_path, train="text,label\na,x\nb,y\n,z\n", **SKIP)
+    assert get_task(args).label_names == ("x", "y")
+
+
+def test_predictions_of_an_evaluation_set_name_the_rows_of_its_file(tmp_path):
+    tiny_bart(tmp_path / "model")
+    validation = "premise,hypothesis,label\na,b,neutral\nbad\nc,d,-\ne,f,entailment\n"
+    args = own_files(tmp_path, validation=validation)
+    words = ("--do_eval", "--validation_file", args.validation_file, "--skip_bad_rows", "--ignore_label", "-")
+    out = tmp_path / "out"
+    assert glue("--use_cpu", "--model_name_or_path", tmp_path / "model", "--output_dir", out, *words) == 0
+    written = pandas.read_csv(out / "eval_predictions_validation.tsv", sep="\t")
+    assert written["index"].tolist() == [0, 3] and written["label"].tolist() == ["neutral", "entailment"]
 
 
 @pytest.mark.parametrize(("bad", "level"), [(1, logging.INFO), (2, logging.WARNING)])

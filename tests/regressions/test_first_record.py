@@ -54,6 +54,18 @@ def test_a_second_text_that_only_one_of_the_files_has_is_missed_in_the_other(tmp
     assert "no column hypothesis" in refusal(own_files(tmp_path, **contents))
 
 
+def test_a_column_that_all_files_have_wins_over_one_that_some_have(tmp_path):
+    args = own_files(tmp_path, train="text,label\na,x\nb,y\n", validation="sentence1,text,label\n1,c,x\n2,d,y\n")
+    train, evaluation, _ = read(args)
+    assert (train.sentence1, evaluation.sentence1) == (["a", "b"], ["c", "d"])
+
+
+def test_files_may_call_their_columns_otherwise(tmp_path):
+    args = own_files(tmp_path, train="text,label\na,x\nb,y\n", validation="sentence1,label\nc,x\nd,y\n")
+    train, evaluation, _ = read(args)
+    assert (train.sentence1, evaluation.sentence1) == (["a", "b"], ["c", "d"])
+
+
 def test_numbers_with_and_without_decimals_are_one_type_and_one_class(tmp_path):
     lines = written([{**PAIR, "label": 1}, {**OTHER, "label": 1.0}, {**OTHER, "label": 0}], False)
     train, _, _ = read(own_files(tmp_path, train=lines, suffix=".jsonl"))

@@ -31,7 +31,16 @@ def test_a_placeholder_in_json_is_predicted(tmp_path, label):
     assert test.sentence1 == ["c", "d"] and test.labels is None
 
 
-@pytest.mark.parametrize("test", ["text\nc\nd\n", "text,label\nc\nd\n", "label,text\n,c\n,d\n", "id,text\n7,c\n8,d\n"])
+@pytest.mark.parametrize(
+    "test",
+    [
+        "text\nc\nd\n",
+        "text,label\nc\nd\n",
+        "label,text\n,c\n,d\n",
+        "id,text\n7,c\n8,d\n",
+        "label,text,label\nx,c,y\ny,d,x\n",
+    ],
+)
 def test_a_file_without_labels_is_predicted(tmp_path, test):
     _, _, found = read(own_files(tmp_path, train=TRAIN, test=test))
     assert found.sentence1 == ["c", "d"] and found.labels is None

@@ -10,6 +10,7 @@ from distilbart_mnli.errors import InputError
 from distilbart_mnli.options.read import parse_arguments
 from tests.support.glue_files import glue_args, write_task
 from tests.support.own_files import label_words, own_files, read, refusal
+from tests.support.tiny import tiny_config
 
 
 def warnings(caplog) -> list[str]:
@@ -48,6 +49,20 @@ def test_ignore_label_leaves_the_rows_out_and_counts_them(tmp_path, caplog, mark
         assert split.sentence1 == ["text 0", "text 2", "text 3"] and list(split.index) == [0, 2, 3]
     assert len(test) == 5  # they can be predicted
     assert "left out 2 rows" in caplog.text and not warnings(caplog)
+
+
+def test_a_mark_where_the_model_has_names_is_refused_with_the_way_out(tmp_path):
+    tiny_config().save_pretrained(tmp_path / "model")
+    args = own_files(tmp_path, train=rows(["neutral", "entailment", "-"]), model_name_or_path=str(tmp_path / "model"))
+    assert "--ignore_label - " in refusal(args)
+    args.ignore_label = "-"
+    assert read(args)[0].sentence1 == ["text 0", "text 1"]
+
+
+def test_a_value_that_no_row_has_is_said(tmp_path, caplog):
+    caplog.set_level("INFO")
+    read(own_files(tmp_path, train=rows("xy"), ignore_label="?"))
+    assert "left out 0 rows with the label '?'" in caplog.text
 
 
 def test_a_row_that_is_left_out_needs_no_text_and_does_not_count_for_a_limit(tmp_path):

@@ -49,6 +49,14 @@ def test_numbers_are_one_class_by_their_value_and_keep_their_spelling(tmp_path, 
         assert [float(word) for word in label_words(args, train)] == [float(label) for label in labels]
 
 
+@pytest.mark.parametrize(("data", "of_model"), [(("01", "00"), ("0", "1")), (("1", "0.0"), ("00", "01"))])
+def test_numbers_of_data_and_model_are_matched_by_value(tmp_path, data, of_model):
+    content = "text,label\n" + "".join(f"t,{label}\n" for label in data)
+    args = own_files(tmp_path, train=content, model_name_or_path=model(tmp_path / "model", of_model))
+    assert get_task(args).label_names == of_model
+    assert read(args)[0].labels.tolist() == [1, 0]
+
+
 def test_numbers_where_the_model_has_names_are_refused_with_the_map(tmp_path):
     teacher = model(tmp_path / "model", ("contradiction", "neutral", "entailment"))
     message = refusal(own_files(tmp_path, train=NUMBERS, model_name_or_path=teacher))

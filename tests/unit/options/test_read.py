@@ -155,7 +155,7 @@ def test_a_file_without_end_is_refused(tmp_path):
 
 
 def test_a_file_that_cannot_be_read_is_refused(tmp_path):
-    assert "No such file" in refusal([str(tmp_path / "absent.json")])
+    assert "no such file" in refusal([str(tmp_path / "absent.json")])
     assert "directory" in refusal([str(tmp_path)])
     (tmp_path / "latin.json").write_bytes(b'{"run_name": "caf\xe9"}')
     assert "not UTF-8 (byte 17)" in refusal([str(tmp_path / "latin.json")])
@@ -193,6 +193,7 @@ def test_the_ways_of_saying_true_and_false(flags, expected):
         (["--max_steps", "-1"], "max_steps", -1),
         (["--max_steps=10"], "max_steps", 10),
         (["--report_to", "tensorboard,trackio"], "report_to", ["tensorboard", "trackio"]),
+        (["--report_to", "tensorboard", "trackio", "--seed", "1"], "report_to", ["tensorboard", "trackio"]),
         (["--report_to", "none"], "report_to", None),
         (["--lr_scheduler_kwargs", '{"num_cycles": 2}'], "lr_scheduler_kwargs", {"num_cycles": 2}),
         (["--resume_from_checkpoint"], "resume_from_checkpoint", "true"),
@@ -278,6 +279,8 @@ def test_a_key_that_is_near_to_nothing_is_refused_all_the_same():
         ("logging_strategy", "logging_steps"),
         ("ddp_timeout", "accelerate launch"),
         ("token", "HF_TOKEN"),
+        ("device", "use_cpu"),
+        ("teacher", "create_student.py"),
         ("trust_remote_code", "no code"),
     ],
 )
@@ -293,11 +296,49 @@ def test_every_stock_option_that_is_not_ours_has_an_answer_of_its_own():
     assert set(CALLED_HERE.values()) <= set(OPTIONS)
 
 
-@pytest.mark.parametrize("name", ["dropot", "sed", "fp1", "data", "foo", "xlr", "debugging", "early_stop", "ema"])
-def test_letters_alone_answer_only_a_slip(name):
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("dropot", "dropout"),
+        ("sead", "seed"),
+        ("fp1", "fp16"),
+        ("max_eval_sample", "max_eval_samples"),
+        ("freeze_embeddings", "freeze_embeds"),
+        ("foo", None),
+        ("xlr", None),
+        ("debugging", None),
+        ("ema", None),
+        ("deed", None),
+        ("freeze_decoder", None),
+    ],
+)
+def test_letters_alone_answer_only_a_slip(name, meant):
     found = re.search("did you mean (.+)[?]", refusal([*LEAST_FLAGS, f"--{name}", "1"]))
-    allowed = {"dropot": "dropout", "sed": "seed", "fp1": "fp16", "data": "data_dir"}
-    assert (found and found[1]) == allowed.get(name)
+    assert (found and found[1]) == meant
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("do_train", "--do_train?"),
+        ("-seed", "--seed?"),
+        ("seed=1", "--seed?"),
+        ("\u2014learning_rate", "--learning_rate?"),
+        ("\u2013-max-steps=5", "--max_steps?"),
+        ("-lr", "learning_rate?"),
+        ("please", "--help"),
+    ],
+)
+def test_a_word_without_its_dashes_is_told_them(word, meant):
+    message = refusal([*LEAST_FLAGS, word, "1"])
+    assert message.endswith(meant) and "expected an --option" in message
+
+
+def test_a_file_that_is_not_there_is_told_its_neighbour_and_where_it_was_looked_for(tmp_path, monkeypatch):
+    written(tmp_path, LEAST)
+    assert "did you mean args.json?" in refusal([str(tmp_path / "arg.json")])
+    monkeypatch.chdir(tmp_path)
+    assert str(tmp_path) in refusal(["elsewhere/other.json"])
 
 
 def test_report_to_all_means_what_is_installed():
@@ -400,6 +441,7 @@ BEST = {"do_train": True, "load_best_model_at_end": True}
             {**TRAIN, "lr_scheduler_type": "cosine", "lr_scheduler_kwargs": {"num_cycles": "x"}},
             ["cosine", "lr_scheduler_kwargs"],
         ),
+        ({**TRAIN, "metric_for_best_model": "accuracy"}, ["metric_for_best_model", "eval_strategy"]),
         ({**TRAIN, "early_stopping_patience": 2}, ["early_stopping_patience", "eval_strategy"]),
         (BEST, ["load_best_model_at_end", "eval_strategy"]),
         ({**BEST, "eval_strategy": "epoch"}, ["load_best_model_at_end", "save_strategy", "(epoch)", "not steps"]),
