@@ -97,7 +97,8 @@ def preflight(args: Arguments, card: str = "") -> PublishTarget:
         if not publish_only:  # the license as the user typed it: a card takes any, under the name "other"
             license = ModelCardData(license=args.license, tags=["distilbart"]).to_yaml()
             ask(lambda: _check_card(api, f"---\n{license}\n---\n"))
-        ask(lambda: _check_card(api, card))
+        if card:
+            ask(lambda: _check_card(api, card))
         head = None if info is None else info.sha
         seen = _seen(output_dir).get(repo_id)
         if seen is not None and head not in (None, seen) and not publish_only and not args.hub_force:
