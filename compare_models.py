@@ -42,6 +42,12 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def truth(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"must be true or false, not '{text}'")
+    return text.lower() == "true"
+
+
 def read_arguments(argv: list[str]) -> argparse.Namespace:
     """Raises InputError, of one line, for whatever cannot be understood."""
     parser = OneLineParser("compare_models.py", __doc__, MEANT)
@@ -51,6 +57,8 @@ def read_arguments(argv: list[str]) -> argparse.Namespace:
     add("--data_dir", type=path_or_id, metavar="DIR", help="MNLI's TSV files (default: nyu-mll/glue on the Hub)")
     add("--max_eval_samples", type=positive, metavar="N", help="first rows of each set only: a quick look")
     add("--max_seq_length", type=positive, default=128, metavar="N", help="tokens of an MNLI pair (default: 128)")
+    add("--skip_bad_rows", nargs="?", const=True, default=False, type=truth, metavar="true|false", help="drop them")
+    add("--ignore_label", metavar="LABEL", help="leave out the rows with this mark for no label: -")
     add("--zero_shot", type=file_path, metavar="FILE", help="JSON lines (or CSV, TSV) with the columns text and label")
     add("--hypothesis_template", default=argparse.SUPPRESS, metavar="TEXT", help="default: 'This example is {}.'")
     add("--max_zero_shot_samples", type=positive, metavar="N", help="first texts of that file only")

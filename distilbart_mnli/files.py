@@ -187,7 +187,8 @@ def atomic_file(path: Path, safe: str = "") -> Iterator[Path]:
         with _temporary(path.parent, path.name, make) as temporary:
             mode = stat.S_IMODE(temporary.stat().st_mode)
             yield temporary
-            temporary.chmod(mode)  # some libraries write a file of their own and rename it
+            with contextlib.suppress(OSError):  # a disk without modes
+                temporary.chmod(mode)  # some libraries write a file of their own and rename it
             sync(temporary)
             temporary.replace(path)
     except OSError as error:
@@ -208,7 +209,8 @@ def finish_folder(folder: Path) -> None:
     mode = stat.S_IMODE(folder.stat().st_mode) & 0o666
     for path in sorted(folder.rglob("*")):
         if path.is_file():
-            path.chmod(mode)
+            with contextlib.suppress(OSError):  # a disk without modes
+                path.chmod(mode)
         sync(path)
     sync(folder)
 
@@ -235,10 +237,9 @@ def atomic_folder(final: Path) -> Iterator[Path]:
                     final.rename(old)
                 try:
                     temporary.rename(final)
-                except OSError:
-                    if replaces:
+                finally:  # also where a signal comes between the two
+                    if replaces and not os.path.lexists(final):
                         old.rename(final)
-                    raise
             done = True
             sync(parent)
             remove(old)

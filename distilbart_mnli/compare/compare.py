@@ -38,6 +38,8 @@ class CompareOptions:
     data_dir: str | None = None
     max_eval_samples: int | None = None
     max_seq_length: int = 128
+    skip_bad_rows: bool = False
+    ignore_label: str | None = None
     zero_shot: Path | None = None
     hypothesis_template: str = DEFAULT_TEMPLATE
     max_zero_shot_samples: int | None = None
@@ -69,13 +71,21 @@ def compare_models(options: CompareOptions) -> Sheet:
         data_dir=options.data_dir,
         max_eval_samples=options.max_eval_samples,
         max_seq_length=options.max_seq_length,
+        skip_bad_rows=options.skip_bad_rows,
+        ignore_label=options.ignore_label,
         do_eval=True,
     )
     task = get_task(args)
     splits = load_evaluation(args, task)
     zero_shot = None
     if options.zero_shot is not None:
-        zero_shot = read_zero_shot(options.zero_shot, options.hypothesis_template, options.max_zero_shot_samples)
+        zero_shot = read_zero_shot(
+            options.zero_shot,
+            options.hypothesis_template,
+            limit=options.max_zero_shot_samples,
+            skip_bad_rows=options.skip_bad_rows,
+            ignore_label=options.ignore_label,
+        )
     with logging_redirect_tqdm():
         candidates = load_candidates(options.models, args, task, zero_shot is not None)
         data = EvaluationData(task, splits, options.max_seq_length, zero_shot)

@@ -43,10 +43,19 @@ class ZeroShotData:
         return len(self.texts)
 
 
-def read_zero_shot(path: Path, hypothesis_template: str = DEFAULT_TEMPLATE, limit: int | None = None) -> ZeroShotData:
+def read_zero_shot(
+    path: Path,
+    hypothesis_template: str = DEFAULT_TEMPLATE,
+    limit: int | None = None,
+    skip_bad_rows: bool = False,
+    ignore_label: str | None = None,
+) -> ZeroShotData:
     """Texts and labels from the columns `text` and `label` of a JSON-lines, CSV or TSV file.
 
     The candidate labels are those of the whole file, sorted, also where `limit` keeps only its first rows.
+
+    Args:
+        skip_bad_rows, ignore_label: as for tables.read_columns.
 
     Raises:
         InputError: the file cannot be read or has no such columns, it has fewer than two labels, or the template does
@@ -58,7 +67,10 @@ def read_zero_shot(path: Path, hypothesis_template: str = DEFAULT_TEMPLATE, limi
         filled = set()
     if len(filled) != 2:
         raise InputError(f"hypothesis_template {hypothesis_template!r}: expected one {{}}, where the label goes")
-    columns = read_columns(path, {"text": ("text",), "label": ("label",)})
+    columns = read_columns(
+        path, {"text": ("text",), "label": ("label",)}, skip_bad_rows=skip_bad_rows, ignore_label=ignore_label
+    )
+    columns.log_left_out(ignore_label)
     names, labels = np.unique(columns.values["label"], return_inverse=True)
     if len(names) < 2:
         raise InputError(f"{path}: every row has the label {names[0]!r}; expected at least two labels")

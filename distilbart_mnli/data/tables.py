@@ -114,9 +114,7 @@ def read_columns(
             continue
         fault = row.fault or _fault(row, table, required)
         if fault and not skip_bad_rows:
-            raise InputError(
-                f"{path}, {table.unit} {row.number}: {fault}; correct the row, or give --skip_bad_rows true"
-            )
+            raise InputError(f"{path}, {table.unit} {row.number}: {fault}; correct the row, or give --skip_bad_rows")
         if fault:
             columns.bad.append(row)
             continue

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from distilbart_mnli.data.labels import entailment_id, folded
+from distilbart_mnli.data.labels import entailment_id, folded, label_names
 from distilbart_mnli.data.splits import HUB_DATASET
 from distilbart_mnli.data.tasks import TASKS, Source, Task, set_suffix
 from distilbart_mnli.errors import InputError
@@ -107,8 +107,7 @@ class Facts:
     @cached_property
     def labels(self) -> list[str]:
         """Label names in the model's order."""
-        names = self.config["id2label"] or {}
-        return [str(names[key]) for key in sorted(names, key=int)]
+        return list(label_names(self.config, f"{self.name}/config.json") or ())
 
     @property
     def entailment_id(self) -> int | None:

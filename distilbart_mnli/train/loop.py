@@ -190,16 +190,16 @@ class Training:
             yield moved
 
     def _step(self, batches: Iterator[dict[str, torch.Tensor]], examples: int) -> None:
-        """One optimizer step.
-
-        Raises:
-            StopRequested: before a micro-batch, as if the step had not begun.
-        """
-        before = self.run.device.random_state()
+        """One optimizer step. Raises StopRequested before a micro-batch, as if the step had not begun."""
+        device = self.run.device
+        before = (
+            None if device.static_shapes else device.random_state()
+        )  # there it is asked before the first one alone
         try:
             total = self._gradients(batches, examples)
         except StopRequested:
-            self.run.device.set_random_state(before)
+            if before is not None:
+                device.set_random_state(before)
             raise
         if self.args.max_grad_norm > 0:
             self._losses.norm = self.accelerator.clip_grad_norm_(self.parameters, self.args.max_grad_norm)

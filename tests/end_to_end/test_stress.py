@@ -16,16 +16,16 @@ def place(tmp_path_factory):
         yield {"folder": folder, "hub": hub}
 
 
-def test_five_kills_leave_the_same_bits(place, capfd):
-    stress = Stress(**place, kills=5, num_processes=1, steps=40, seed=1, dropped=None)
+def test_three_kills_leave_the_same_bits(place, capfd):
+    stress = Stress(**place, kills=3, num_processes=1, steps=30, seed=1, dropped=None)
     assert stress.run() == 0, capfd.readouterr().out
     assert stress.finished >= 1 and stress.mismatches == 0
-    assert sum(stress.counts.values()) == 5
-    assert len(stress.counts) >= 3  # parts of the run
+    assert sum(stress.counts.values()) == 3
+    assert len(stress.counts) >= 2  # parts of the run
 
 
 def test_a_run_whose_random_states_were_dropped_is_reported(place, capfd):
-    stress = Stress(**place, kills=1, num_processes=1, steps=40, seed=1, dropped="random_states")
+    stress = Stress(**place, kills=1, num_processes=1, steps=30, seed=1, dropped="random_states")
     assert stress.run() == 1
     assert stress.mismatches == stress.finished == 1
     assert "MISMATCH in weights" in capfd.readouterr().out

@@ -5,12 +5,14 @@ huggingface/datasets#296 and #2275: SNLI's -1 (a "-" in its own files), which no
 
 import pytest
 
+from compare_models import read_arguments
+from distilbart_mnli.compare.compare import CompareOptions, compare_models
 from distilbart_mnli.data.splits import get_task, load_evaluation, load_train
 from distilbart_mnli.errors import InputError
 from distilbart_mnli.options.read import parse_arguments
 from tests.support.glue_files import glue_args, write_task
 from tests.support.own_files import label_words, own_files, read, refusal
-from tests.support.tiny import tiny_config
+from tests.support.tiny import tiny_bart, tiny_config, tiny_mnli
 
 
 def warnings(caplog) -> list[str]:
@@ -90,6 +92,17 @@ def test_mnli_s_and_snli_s_own_mark_in_glue_s_files(tmp_path):
     for split in (train, matched):
         assert split.labels.tolist() == [0, 2, 0, 1, 2] and list(split.index) == [0, 2, 3, 4, 5]
     assert len(mismatched) == 6
+
+
+def test_models_are_compared_without_rows_that_have_no_label(tmp_path):
+    tiny_bart(tmp_path / "model")
+    folder = tiny_mnli(tmp_path / "data", matched=9)
+    lines = (folder / "dev_matched.tsv").read_text().splitlines()
+    lines[4] = lines[4].rpartition("\t")[0] + "\t-"
+    (folder / "dev_matched.tsv").write_text("\n".join([*lines, "bad"]) + "\n")
+    words = [str(tmp_path / "model"), "--data_dir", str(folder), "--output_dir", str(tmp_path / "out"), "--no_speed"]
+    options = vars(read_arguments([*words, "--skip_bad_rows", "--ignore_label", "-"]))
+    assert compare_models(CompareOptions(**options)).rows[0]["rows_matched"] == 8
 
 
 @pytest.mark.parametrize("value", ["-1", "-", "", "none", "null", "?"])

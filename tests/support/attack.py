@@ -30,6 +30,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from distilbart_mnli.command_line import VisibleFormatter
 from tests.support.files import everything_in
 
 LIMIT = 30  # seconds
@@ -95,6 +96,7 @@ def output_of(path: Path) -> Iterator[None]:
         for number in (1, 2):
             os.dup2(file.fileno(), number)
         handler = logging.StreamHandler(file)
+        handler.setFormatter(VisibleFormatter())  # as the command's own (in_process.py leaves that out)
         root.addHandler(handler)
         try:
             with contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import constants
+from huggingface_hub import constants, hf_api
 
 import compare_models
 import create_student
@@ -53,6 +53,7 @@ def hubs(bench: Bench) -> Iterator[Attack]:
                     bench.wrong_on_the_hub,
                 )
     bench.patch.setattr(constants, "ENDPOINT", bench.hub.url)
+    bench.patch.setattr(hf_api.api, "endpoint", bench.hub.url)
     bench.patch.setattr(
         constants, "HUGGINGFACE_CO_URL_TEMPLATE", bench.hub.url + "/{repo_id}/resolve/{revision}/{filename}"
     )

@@ -45,7 +45,12 @@ def all_attacks(folder: Path, kind: str = "") -> Iterator[tuple[Workplace, Itera
 
         def attacks() -> Iterator[Attack]:
             for of_a_kind in KINDS:
-                if kind in of_a_kind.__name__ or not kind:
-                    yield from of_a_kind(bench)
+                made = of_a_kind(bench)
+                while kind in of_a_kind.__name__:
+                    with output_of(folder / "making.txt"):
+                        attack = next(made, None)
+                    if attack is None:
+                        break
+                    yield attack
 
         yield workplace, attacks()

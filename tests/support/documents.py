@@ -20,7 +20,8 @@ from distilbart_mnli.options.fields import GROUPS, OPTIONS, Arguments, help_text
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
     [
-        *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "tests/README.md", "benchmarks/README.md")),
+        *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "benchmarks/README.md")),
+        *(ROOT / "tests").rglob("README.md"),
         *(ROOT / "docs").glob("*.md"),
         *(ROOT / "examples").glob("*/README.md"),
     ]

@@ -201,8 +201,37 @@ def test_a_failure_leaves_what_was_there(inside):
     assert everything_in(inside) == before
 
 
+def test_a_signal_between_the_two_renames_leaves_the_old_folder(inside, monkeypatch):
+    (inside / "folder").mkdir()
+    (inside / "folder/x").write_text("old")
+    before, rename = everything_in(inside), Path.rename
+
+    def interrupted(path, target):
+        if path.name.startswith(TEMPORARY) and path.name.endswith("-folder") and not path.name.startswith(OLD):
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Path, "rename", interrupted)
+        with atomic_folder(inside / "folder") as temporary:
+            (temporary / "x").write_text("new")
+    remove_leftovers(inside)
+    assert everything_in(inside) == before
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Modes
+
+
+def test_a_disk_without_modes_is_written_all_the_same(inside, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "chmod", refuse)
+    with atomic_folder(inside / "folder") as temporary, atomic_file(inside / "file") as file:
+        (temporary / "x").write_text("x")
+        file.write_text("x")
+    assert (inside / "folder/x").is_file() and (inside / "file").is_file()
 
 
 def test_modes_are_the_umasks(inside, umask):

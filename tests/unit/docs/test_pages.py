@@ -50,7 +50,7 @@ def known_options(program: str, *subcommand: str) -> frozenset[str]:
     if program == "accelerate launch":
         return frozenset(launch_command_parser()._option_string_actions)  # its --help hides most of them
     if program == "run_glue.py":
-        return frozenset(f"--{prefix}{name}" for name in OPTIONS for prefix in ("", "no_")) | {"--help"}
+        return frozenset(f"--{prefix}{name}" for name in OPTIONS for prefix in ("", "no_")) | {"--help", "--help_all"}
     shown = io.StringIO()
     before, sys.argv = sys.argv, [program, *subcommand, "--help"]
     try:
