@@ -144,6 +144,7 @@ def _measure_device(candidates: list[Candidate], split: Split, device: torch.dev
         else:
             entry["peak_mb"] = peak
         candidate.row.setdefault("devices", []).append(entry)
+        logger.info("%s: speed and memory measured on %s", candidate.name, device.type)
 
 
 def _conditions(options: CompareOptions, devices: list[str], splits: list[Split]) -> dict[str, Any]:

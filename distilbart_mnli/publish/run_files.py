@@ -35,13 +35,22 @@ def read_json(path: Path) -> Values:
         logger.warning("%s is a link, which is not followed: it counts as absent", path)
     if path.is_symlink() or not path.is_file():
         return Values()
+    return _of_known_types(read_object(path), _TYPES.get(path.name, {}), str(path))
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in `path`, as it stands there.
+
+    Raises:
+        InputError: it cannot be read, is not JSON, or no object.
+    """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: no JSON ({error}); it is one of the files that a run writes") from error
     if not isinstance(values, dict):
         raise InputError(f"{path}: expected a JSON object, found {type(values).__name__}; a run writes this file")
-    return _of_known_types(values, _TYPES.get(path.name, {}), str(path))
+    return values
 
 
 def _of_known_types(values: dict[str, Any], types: dict[str, Callable[[Any], bool]], where: str) -> Values:

@@ -16,6 +16,7 @@ from huggingface_hub import get_token
 from distilbart_mnli.errors import InputError, RunError
 from distilbart_mnli.options.fields import Arguments
 from distilbart_mnli.public_text import SECRET_VARIABLES, without_paths
+from distilbart_mnli.publish.run_files import read_object
 
 PUBLISHED_FILES = (
     "config.json",
@@ -83,7 +84,7 @@ def staged(output_dir: Path, secrets: Iterable[str], *more_local: Path) -> Itera
         more_local: further folders of this machine, paths into which must not be published.
 
     Raises:
-        InputError: one of the files is a link.
+        InputError: one of the files is a link; config.json or tokenizer_config.json is no JSON object.
         RunError: a file holds a token or a path of this machine, or cannot be copied.
     """
     refuse_links(output_dir)
@@ -95,7 +96,7 @@ def staged(output_dir: Path, secrets: Iterable[str], *more_local: Path) -> Itera
             for path in published_files(output_dir):
                 target = folder / path.name
                 if path.name in ("config.json", "tokenizer_config.json"):
-                    content = _public(json.loads(path.read_text(encoding="utf-8")))
+                    content = _public(read_object(path))
                     target.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
                 elif path.name == "README.md":
                     text = path.read_text(encoding="utf-8")
@@ -109,7 +110,7 @@ def staged(output_dir: Path, secrets: Iterable[str], *more_local: Path) -> Itera
         except OSError as error:
             raise RunError(f"{error.filename}: cannot be staged: {error.strerror}") from error
         except (ValueError, RecursionError) as error:
-            raise RunError(f"{path}: is not UTF-8, or not JSON: {error}") from error
+            raise RunError(f"{path}: is not UTF-8, or nested too deeply: {error}") from error
         _refuse_secrets(folder, secrets)
         yield folder
 

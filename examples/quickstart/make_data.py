@@ -46,7 +46,7 @@ FACTS = {
 ABOUT = ["topic", "topic", "place", "time"]
 # How often the first value of a fact is the true one. Were all values as frequent, neither text alone would tell
 # anything about the label: only their product would, and gradient descent is slow to find a product of which no
-# factor helps (Abbe et al., arXiv 2202.08658). A teacher then stood at 67 % for 200 steps, now for 50.
+# factor helps (Abbe et al., arXiv 2202.08658). In trials a teacher then stayed at 67 % for 200 steps, now for 50.
 USUAL = 0.65
 # How often a hypothesis has "not". No entailed one has: "not late" for "at dawn" would be a product of three.
 NEGATED = {"entailment": 0.0, "neutral": 0.3, "contradiction": 0.3}

@@ -208,3 +208,13 @@ def test_a_damaged_memory_of_publications_counts_as_none_and_is_written_whole(hu
     assert json.loads((run_dir / "hub_state.json").read_text()) == {REPO: hub.commits(REPO)[-1].oid}
     if content != b'{"%s": 5}' % REPO.encode():
         assert "hub_state.json" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
+def test_damaged_settings_are_one_line_and_stay_here(hub, run_dir, name):
+    for content in (b"", b"[]", b"null", b"\xff\xfe", b"[" * 100_000, b'{"a":' * 600 + b"1" + b"}" * 600):
+        (run_dir / name).write_bytes(content)
+        with pytest.raises((InputError, RunError), match=name) as caught:
+            publish(run_dir, arguments(run_dir))
+        one_line(caught.value, hub)
+    assert hub.asked("commit") == 0
