@@ -107,7 +107,9 @@ def test_options_that_the_text_names_are_options_of_something():
         for option in options_in(code)
         if not code.startswith("scancel")
     }
-    modules = [f"benchmarks.{name}" for name in ("train_speed", "whole_table", "zero_shot", "padding")]
+    modules = [
+        f"benchmarks.{name}" for name in ("train_speed", "whole_table", "zero_shot", "padding", "row_checksums")
+    ]
     programs = ("run_glue.py", "accelerate launch", *SCRIPTS, *modules, "examples.questions", "tests.support.stress")
     known = frozenset().union(*map(known_options, programs))
     assert not {(page, option) for page, option in mentioned if option not in known}
