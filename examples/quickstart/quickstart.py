@@ -19,6 +19,8 @@ import sys
 import time
 from pathlib import Path
 
+import torch
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from distilbart_mnli.command_line import OneLineParser
@@ -81,6 +83,7 @@ def main() -> None:
         parser.error("--seeds: must be at least 1")
     folder = args.output_dir.expanduser().resolve()
     prepare(folder)
+    torch.set_num_threads(1)  # layers this small gain nothing from a second one, and lose much on a busy machine
     if args.seeds:
         seeds.show(folder, args.seeds)
     else:
