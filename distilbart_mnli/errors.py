@@ -12,6 +12,7 @@ and keeps its traceback.
 """
 
 import contextlib
+import errno
 import os
 import signal
 import sys
@@ -24,6 +25,8 @@ from typing import NoReturn, TextIO
 from distilbart_mnli.public_text import shown_lines, visible, without_tokens
 
 OLDEST_PYTHON = (3, 11)
+# What the system says of a path, and not of a disk.
+UNUSABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EEXIST)
 
 
 class CommandError(Exception):
@@ -53,6 +56,17 @@ class HubError(CommandError):
     """The Hub refused, or could not be reached, and the retries are spent."""
 
     exit_code = 3
+
+
+def cannot_write(message: str, error: OSError, otherwise: str) -> CommandError:
+    """A file that could not be written: an InputError where nobody may write there, a RunError for a full disk.
+
+    Args:
+        otherwise: what else the user can do about it, such as "name another folder in HF_HOME".
+    """
+    unusable = error.errno in UNUSABLE
+    advice = "make it a folder that this user may write to" if unusable else "free some space"
+    return (InputError if unusable else RunError)(f"{message}: {error.strerror or error}; {advice}, or {otherwise}")
 
 
 class StoppedBySignal(CommandError):

@@ -19,6 +19,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -33,6 +34,7 @@ TEMPORARY = ".writing-"
 """What the name of everything begins with that is not whole yet."""
 OLD = TEMPORARY + "old-"
 """And of a folder that its successor is about to replace."""
+_OURS = re.compile(rf"{re.escape(TEMPORARY)}(?:[0-9a-f]{{16}}-|old-)")
 
 
 def check_output_dir(folder: Path) -> None:
@@ -108,9 +110,11 @@ def remove_leftovers(folder: Path, owned: bool = False) -> None:
     What a living process writes it holds locked.
 
     Args:
-        owned: the caller knows that nobody else writes here, also where the disk has no locks to ask.
+        owned: nobody else writes here: then also where the disk has no locks to ask, and what earlier releases left.
     """
     for path in folder.glob(TEMPORARY + "*"):
+        if not owned and not _OURS.match(path.name):
+            continue
         with contextlib.ExitStack() as stack:
             dead = path.is_symlink()  # ours never are
             try:

@@ -91,6 +91,8 @@ def open_table(path: Path, glue: bool = False, header: Sequence[str] | None = No
         header = [name.strip() for name in first.fields]
         if any("\r" in name for name in header):
             raise InputError(f"{path}: its lines end at carriage returns alone; save it with line feeds")
+        if not glue and len(header) > 1:  # a line of spaces is blank, as for pandas
+            rows = (row for row in rows if len(row.fields) != 1 or not row.fields[0].isspace())
     return Table(list(header), rows, empty_is_text=glue)
 
 
@@ -165,23 +167,27 @@ def _marked(lines: Iterable[str]) -> Iterator[str]:
 
 def _json_table(path: Path) -> Table:
     """JSON lines, read twice: no record stands for the others, so the header is the keys of all of them."""
-    first = next(_filled_lines(path), None)
+    first = next(_json_lines(path), None)
     if first is None:
         raise InputError(f"{path}: empty; expected JSON objects")
     is_array = first[1].lstrip().startswith("[")
     records = list(_array(path)) if is_array else None
     header: dict[str, None] = {}
-    for record in records or map(_object, _filled_lines(path)):
+    for record in records or map(_object, _json_lines(path)):
         header.update(dict.fromkeys(record.fields[0] if record.fields else ()))
     rows = (
         row if row.fault else row._replace(fields=[row.fields[0].get(name) for name in header])
-        for row in records or map(_object, _filled_lines(path))
+        for row in records or map(_object, _json_lines(path))
     )
     unit = "record" if is_array else "line"
     if not header:
         row = next(rows, Row(1, [], "no object"))
         raise InputError(f"{path}, {unit} {row.number}: {row.fault or 'an object without keys'}")
     return Table([name.strip() for name in header], rows, unit, empty_is_text=True, is_typed=True)
+
+
+def _json_lines(path: Path) -> Iterator[tuple[int, str]]:
+    return ((number, line) for number, line in _filled_lines(path) if not line.isspace())
 
 
 def _array(path: Path) -> Iterator[Row]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from transformers import PreTrainedConfig
 
-from distilbart_mnli.data.labels import adopt_model_labels, is_generic
+from distilbart_mnli.data.labels import adopt_model_labels, is_generic, label_names
 from distilbart_mnli.data.own_labels import are_numbers, class_names, refuse_other_labels
 from distilbart_mnli.data.tables import column_names, exists, read_columns
 from distilbart_mnli.data.tasks import Source, Task, listed
@@ -81,6 +81,6 @@ def _model_labels(args: Arguments) -> dict[int, str] | None:
         values, _ = PreTrainedConfig.get_config_dict(
             args.model_name_or_path, revision=args.model_revision, cache_dir=args.cache_dir
         )
-        return {int(number): str(name) for number, name in values["id2label"].items()}
-    except (OSError, ValueError, KeyError, AttributeError):
+        return dict(enumerate(label_names(values, args.model_name_or_path) or ()))
+    except (OSError, ValueError, AttributeError, InputError):
         return None  # whoever loads the model says what is wrong with it

@@ -43,6 +43,8 @@ class Inference:
     """Threads that make batches ahead (batches.prefetch)."""
     static_shapes: bool = False
     """Every batch has exactly `batch_size` rows: where every shape is a compilation."""
+    before_round: Callable[[int], None] = lambda number: None
+    """Called with 0, 1, ... before each round of one batch a process, on all of them equally often; may raise."""
     mark_step: Callable[[], None] = lambda: None
     """Called after every batch: where operations are only recorded (train/device.py)."""
     progress: bool = False
@@ -60,8 +62,10 @@ def predict_logits(model: ShortCutBart, collate: Collator, inference: Inference)
     mine = batches[inference.process_index :: inference.num_processes]
     was_training = model.training
     model.eval()
-    outputs = _outputs(model, collate, mine, inference, len(batches))
-    model.train(was_training)
+    try:
+        outputs = _outputs(model, collate, mine, inference, len(batches))
+    finally:
+        model.train(was_training)
     logits = torch.zeros(len(split), model.config.num_labels)
     counts = torch.zeros(len(split), dtype=torch.int32)
     for rows, output in zip(mine, outputs, strict=True):
@@ -86,8 +90,13 @@ def _outputs(
 
     name, outputs = collate.split.name, []
     bar = tqdm(total=total, desc=f"Evaluating {name}", unit="batch", leave=False, disable=not inference.progress)
-    with torch.no_grad(), bar:
-        for batch in prefetch(collate, [filled(rows) for rows in batches], inference.workers):
+    made = prefetch(collate, [filled(rows) for rows in batches], inference.workers)
+    with torch.no_grad(), bar, contextlib.closing(made):
+        for number in range(-(-total // inference.num_processes)):
+            inference.before_round(number)
+            batch = next(made, None)
+            if batch is None:  # the last round has one only for the first processes
+                break
             inputs = {key: batch[key].to(model.device, non_blocking=True) for key in FORWARD_INPUTS if key in batch}
             with inference.autocast():
                 outputs.append(model(**inputs).float())

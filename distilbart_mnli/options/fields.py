@@ -191,6 +191,8 @@ class Arguments:
     """Seeds the order of the data."""
     full_determinism: bool = False
     """Deterministic GPU kernels: slower, and a resumed run equals the uninterrupted one bit for bit."""
+    require_same_bits: bool = False
+    """Stop, instead of a warning, if a resumed run would not end with the uninterrupted run's bits."""
     label_smoothing_factor: Share = 0.0
     """Share of the target spread over all labels."""
     expected_num_processes: Positive | None = None

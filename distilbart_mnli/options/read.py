@@ -164,7 +164,7 @@ def _value(name: str, value: Any, where: str) -> Any:
     option = OPTIONS[name]
     if value is None and option.optional:
         return None
-    if VERBATIM in option.checks and (value == "" or type(value) is int):  # -1 in a file is the word
+    if VERBATIM in option.checks and (value == "" or type(value) in (int, float)):  # -1 in a file is the word
         return str(value)
     if option.is_switch and option.kind is str and (truth := convert(bool, value)) is not None:
         return "true" if truth else None

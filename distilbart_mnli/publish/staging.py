@@ -108,7 +108,7 @@ def staged(output_dir: Path, secrets: Iterable[str], *more_local: Path) -> Itera
                         _refuse_paths(target, roots)
         except OSError as error:
             raise RunError(f"{error.filename}: cannot be staged: {error.strerror}") from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise RunError(f"{path}: is not UTF-8, or not JSON: {error}") from error
         _refuse_secrets(folder, secrets)
         yield folder

@@ -6,6 +6,7 @@ What a late stage reads is read before the first: every split, and in rehearsal.
 import contextlib
 import logging
 import os
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 import torch
 import transformers
 
-from distilbart_mnli.command_line import set_up_logging
+from distilbart_mnli.command_line import resume_command, set_up_logging, this_command
 from distilbart_mnli.data.splits import Split, get_task, load_evaluation, load_test, load_train
 from distilbart_mnli.data.submission import write_probabilities, write_submission
 from distilbart_mnli.data.tasks import Task, set_suffix
@@ -30,11 +31,11 @@ from distilbart_mnli.publish.card import renew_model_card, write_model_card
 from distilbart_mnli.publish.commit import PublishTarget
 from distilbart_mnli.publish.staging import PUBLISHED_FILES, check_publishable
 from distilbart_mnli.train import checkpoints, resume
-from distilbart_mnli.train.device import device_for
-from distilbart_mnli.train.evaluation import EvaluationSet, evaluation_sets, logits_of, open_caches
+from distilbart_mnli.train.device import device_for, is_out_of_memory
+from distilbart_mnli.train.evaluation import EvaluationResult, EvaluationSet, evaluation_sets, logits_of, open_caches
 from distilbart_mnli.train.evaluation import evaluate as evaluate_sets
 from distilbart_mnli.train.launch import batch_plan, describe, make_accelerator
-from distilbart_mnli.train.loop import Training, is_out_of_memory
+from distilbart_mnli.train.loop import Training
 from distilbart_mnli.train.rehearsal import rehearse
 from distilbart_mnli.train.run import Run, tokenize_split
 from distilbart_mnli.train.saving import (
@@ -44,6 +45,7 @@ from distilbart_mnli.train.saving import (
     training_results,
     write_evaluation,
 )
+from distilbart_mnli.train.signals import StopSignals, stopping
 from distilbart_mnli.train.state import Steps
 from distilbart_mnli.train.trackers import Trackers, check_installed
 
@@ -117,6 +119,8 @@ def prepared(args: Arguments) -> Iterator[tuple[Run, Data]]:
                 stack.callback(remove_if_empty, folder)
         with same_outcome_on_all_ranks():
             stack.enter_context(lock_output_dir(output_dir, accelerator.is_main_process))
+            if accelerator.is_main_process:
+                check_nothing_is_lost(args)  # again: another run can have finished while this one was starting
             task = get_task(args)
             train_split = load_train(args, task) if args.do_train else None
             splits = load_evaluation(args, task) if args.do_eval or args.eval_strategy != "no" else []
@@ -191,13 +195,15 @@ def train(run: Run, split: TokenizedSplit, sets: list[EvaluationSet]) -> Trainin
         training.train()
     finally:
         trackers.finish()
-    if args.load_best_model_at_end and resume.load_best(run, training.state):
-        training.last_evaluation = None  # of the last step's weights
     results = training_results(run, training.state)
-    with same_outcome_on_all_ranks():
-        if run.is_main:
-            save_final_model(run, training.state)
-            merge_results(run.output_dir, results)
+    with stoppable(run, "the end of the training, whose model is saved") as signals:
+        if args.load_best_model_at_end and resume.load_best(run, training.state):
+            training.last_evaluation = None  # of the last step's weights
+        with same_outcome_on_all_ranks():
+            if run.is_main:
+                save_final_model(run, training.state)
+                merge_results(run.output_dir, results)
+        signals.check()
     logger.info(
         "trained %d steps in %.1f s, %.1f examples/s; waiting for data took %.1f %% of it",
         training.state.progress.step,
@@ -224,21 +230,38 @@ def evaluate(run: Run, sets: list[EvaluationSet], training: Training | None) -> 
     if training is None:
         run.model.to(run.accelerator.device)
         open_caches(run, sets, 1)
-        results = evaluate_sets(run, sets)
+        results = stoppable_evaluation(run, sets)
     elif training.last_evaluation is not None and training.last_evaluation[0] == training.state.progress.step:
         results = training.last_evaluation[1]  # the last step's own, of the same weights
     else:
-        results = evaluate_sets(run, sets)
+        results = stoppable_evaluation(run, sets)
     with same_outcome_on_all_ranks():
         if run.is_main:
             write_evaluation(run, sets, results)
+
+
+def stoppable(run: Run, what: str) -> contextlib.AbstractContextManager[StopSignals]:
+    """A part of the run after the training, which a signal ends without results; the model is saved by then."""
+    again = this_command()
+    if run.args.do_train and run.args.save_strategy != "no":
+        again = resume_command()
+    elif run.args.do_train:
+        again = f"{again} --no_do_train --model_name_or_path {shlex.quote(str(run.output_dir))}"
+    return stopping(what, again, run.rounds_between_checks, run.is_main)
+
+
+def stoppable_evaluation(run: Run, sets: list[EvaluationSet]) -> list[EvaluationResult]:
+    """The results of all sets; raises StoppedBySignal on a signal."""
+    with stoppable(run, "the evaluation") as signals:
+        return evaluate_sets(run, sets, signals)
 
 
 def predict(run: Run, sets: list[EvaluationSet]) -> None:
     """Write the submission file of every test set."""
     run.model.to(run.accelerator.device)
     for test_set in sets:
-        logits = logits_of(run, test_set.tokens)
+        with stoppable(run, f"the predictions of {test_set.texts.name}") as signals:
+            logits = logits_of(run, test_set.tokens, signals)
         with same_outcome_on_all_ranks():
             if run.is_main:
                 predictions = to_task_predictions(logits, run.task, run.label_map)

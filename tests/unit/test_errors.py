@@ -41,6 +41,7 @@ def test_what_is_visible_is_what_python_shows_in_a_string(text):
         (f"HF_TOKEN_{TOKEN}", TOKEN),
         ("found api_org_" + "x" * 34, "x" * 34),
         ("https://ada:pass@word@hub.example/api cannot be reached", "pass@word"),
+        ("s3:/ada:pass@word@bucket/train.tsv: no such file", "pass@word"),  # a URL that was taken for a path
         ("https://s3.example/x?X-Amz-Signature=abcdef0123&X-Amz-Expires=9", "abcdef0123"),
         ("https://hub.example/?a=1&token=abcdef0123", "abcdef0123"),
         ("Authorization: Bearer abcdef.0123", "abcdef.0123"),

@@ -88,7 +88,8 @@ def test_links_are_followed_where_that_is_said(inside, outside):
 
 def test_nothing_is_written_through_a_link(inside, outside):
     before = everything_in(outside)
-    names = ["all_results.json", TEMPORARY + "all_results.json", "checkpoint-1", OLD + "checkpoint-1", ".lock"]
+    random = f"{TEMPORARY}0123456789abcdef-all_results.json"
+    names = ["all_results.json", random, "checkpoint-1", OLD + "checkpoint-1", ".lock"]
     for name, target in zip(names, ["precious.txt", "precious.txt", "inner", "inner", "precious.txt"], strict=True):
         (inside / name).symlink_to(outside / target)
     with atomic_file(inside / "all_results.json") as temporary:
@@ -155,6 +156,15 @@ def test_what_a_dead_process_left_goes_at_the_next_use(inside, context):
     with context(inside / "second") as temporary:
         (temporary / "x" if temporary.is_dir() else temporary).write_text("whole")
     assert [path.name for path in inside.iterdir()] == ["second"]
+
+
+def test_what_is_not_ours_is_kept_unless_the_folder_is(inside):
+    (inside / f"{TEMPORARY}thesis.tex").write_text("somebody's")
+    with atomic_file(inside / "x") as temporary:
+        temporary.write_text("x")
+    assert {path.name for path in inside.iterdir()} == {"x", f"{TEMPORARY}thesis.tex"}
+    remove_leftovers(inside, owned=True)
+    assert {path.name for path in inside.iterdir()} == {"x"}
 
 
 def test_what_a_living_process_writes_is_kept(inside):

@@ -6,6 +6,7 @@ import re
 import runpy
 import shlex
 import sys
+import warnings
 from functools import cache
 from pathlib import Path
 
@@ -44,16 +45,17 @@ def test_files_that_a_page_names_are_there(page: Path):
 
 
 @cache
-def known_options(program: str) -> frozenset[str]:
+def known_options(program: str, *subcommand: str) -> frozenset[str]:
     """The options of a script or a module of the repository, or of accelerate launch, from its own --help."""
     if program == "accelerate launch":
         return frozenset(launch_command_parser()._option_string_actions)  # its --help hides most of them
     if program == "run_glue.py":
         return frozenset(f"--{prefix}{name}" for name in OPTIONS for prefix in ("", "no_")) | {"--help"}
     shown = io.StringIO()
-    before, sys.argv = sys.argv, [program, "--help"]
+    before, sys.argv = sys.argv, [program, *subcommand, "--help"]
     try:
-        with contextlib.redirect_stdout(shown), pytest.raises(SystemExit):
+        with contextlib.redirect_stdout(shown), pytest.raises(SystemExit), warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # runpy, of a module that a test has imported
             if program.endswith(".py"):
                 runpy.run_path(str(ROOT / program), run_name="__main__")
             else:
@@ -91,7 +93,8 @@ def test_commands_are_understood(page: Path, monkeypatch: pytest.MonkeyPatch):
             if program == "run_glue.py":
                 assert "$" in command or parse_arguments(words), command
             elif program in SCRIPTS or program == "accelerate launch" or MODULES.fullmatch(program):
-                assert options_in(" ".join(words)) <= known_options(program), command
+                subcommand = [word for word in words[:1] if word in ("list", "prune")]
+                assert options_in(" ".join(words)) <= known_options(program, *subcommand), command
             elif "/" in program and not program.startswith(".venv/"):
                 assert (ROOT / program).is_file(), command
 

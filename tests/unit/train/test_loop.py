@@ -436,13 +436,14 @@ def test_a_schedule_that_follows_evaluations_is_stepped_by_them(options, monkeyp
 
 def scripted(monkeypatch, losses, accuracies=None) -> None:
     """Evaluations give these values, one after the other, whatever the model is."""
-    values = iter(zip(losses, accuracies or [0.5] * len(losses), strict=True))
+    scripts = iter(zip(losses, accuracies or [0.5] * len(losses), strict=True))
 
-    def evaluate(run, sets):
-        loss, accuracy = next(values)
+    def evaluate(run, sets, signals):
+        loss, accuracy = next(scripts)
+        metrics = ({"loss": loss, "accuracy": accuracy}, {"loss": -loss, "accuracy": 0.1})
         return [
-            EvaluationResult("mnli", "", np.zeros((2, 3), np.float32), {"loss": loss, "accuracy": accuracy}, 0.1),
-            EvaluationResult("mnli-mm", "_mm", np.zeros((2, 3), np.float32), {"loss": -loss, "accuracy": 0.1}, 0.1),
+            EvaluationResult(part.tokens.name, part.suffix, np.zeros((len(part.tokens), 3), np.float32), values, 0.1)
+            for part, values in zip(sets, metrics, strict=True)
         ]
 
     monkeypatch.setattr("distilbart_mnli.train.loop.evaluate", evaluate)
