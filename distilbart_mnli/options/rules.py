@@ -77,8 +77,8 @@ def _unsaved_evaluations(args: Arguments) -> Iterator[str]:
 def fit_to_length(args: Arguments, total_steps: int) -> list[str]:
     """Make shares of all steps into steps, in place, now that it is known how many there are.
 
-    As in transformers' Trainer, they are rounded up. That save_steps is then no multiple of eval_steps any more does
-    no harm: the loop also saves after an evaluation that is the best so far.
+    They are rounded up, as in transformers' Trainer. save_steps may be no multiple of eval_steps then, without harm:
+    the loop also saves after an evaluation that is the best so far.
 
     Returns:
         What the training is too short for, one line each.

@@ -49,8 +49,11 @@ common=(--data_dir "$DATA" --encoder_cache_dir "$OUT/encoder_cache")
 # 1. Data (and the teacher, for the smoke run)
 if [[ ${SMOKE:-0} != 1 ]]; then
     run "$PYTHON" download_glue_data.py --data_dir "$(dirname "$DATA")" --tasks MNLI
-elif [[ ! -e $TEACHER ]]; then
-    run make quickstart
+elif [[ ! -e $TEACHER ]]; then # the quickstart's
+    world=$(dirname "$TEACHER")
+    run "$PYTHON" -m examples.quickstart.make_data --output_dir "$world"
+    run "$PYTHON" run_glue.py args/quickstart/teacher.json --config_name "$world/teacher-config" \
+        --data_dir "$DATA" --output_dir "$TEACHER"
 fi
 
 # 2. The teacher's baseline
