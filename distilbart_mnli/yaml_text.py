@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 LONGEST = 100_000
-"""Characters of one text. So many brackets take PyYAML 3 s and 60 MB; a file of options has 1,000."""
+"""Characters of one text. So many brackets take PyYAML 1.5 s and 45 MB; a file of options has 1,000."""
 MOST = 1_000_000
 """Characters and values that a text may stand for: what an alias repeats counts as often as it is repeated."""
 
