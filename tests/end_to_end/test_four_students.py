@@ -57,7 +57,8 @@ def test_the_table_is_made_and_goes_on_where_it_was_stopped(tmp_path):
     layers = {"smoke-2-1": [2, 1], "smoke-1-2": [1, 2]}
     for student, kept in layers.items():
         with safe_open(out / student / "model.safetensors", "pt") as file:
-            layers_of = [key.split(".")[1:4:2] for key in file if ".layers." in key]  # model.encoder.layers.0...
+            keys = file.keys()
+        layers_of = [key.split(".")[1:4:2] for key in keys if ".layers." in key]  # model.encoder.layers.0...
         assert [len({index for stack, index in layers_of if stack == name}) for name in ("encoder", "decoder")] == kept
         assert {"eval_accuracy", "eval_accuracy_mm"} <= results(out / student).keys()
         assert (out / student / "tradeoffs.json").is_file()

@@ -191,7 +191,7 @@ class Stress:
     def aim(self, spent: int) -> str:
         """What to hit next: drawn, unless the kills that are left are needed for what was hit too seldom."""
         if self.dropped:
-            return "save"  # the second one or a later one, so that there is a checkpoint to drop something from
+            return "save"
         missing = {name: share * self.kills - self.counts[name] for name, share in LEAST_SHARE.items()}
         if self.kills - spent <= 1.5 * sum(max(0.0, count) for count in missing.values()):
             return max(missing, key=missing.__getitem__)
@@ -287,8 +287,10 @@ class Stress:
         for part in ("save", "results", "encoder cache"):
             signs[part] = lambda part=part: self.new(known, part) > 0
         longest = {"anywhere": 8.0, "training": 4.0, "evaluation": 0.2, "card": 1.0, "publish": 1.0}
-        times = {"save": 4, "evaluation": 4, "results": 4}.get(str(aim), 1)
-        times, deadline = draw.randint(2 if self.dropped else 1, times), time.monotonic() + LONGEST
+        times = draw.randint(1, {"save": 4, "evaluation": 4, "results": 4}.get(str(aim), 1))
+        if self.dropped:  # something that is dropped from, and steps that miss it
+            times, signs["save"] = 1, lambda: self.since(f"checkpoint-{2 * EVALUATES_EVERY}")
+        deadline = time.monotonic() + LONGEST
         was = False
         while aim in signs and times and process.poll() is None and time.monotonic() < deadline:
             now = signs[aim]()

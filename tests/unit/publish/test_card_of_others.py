@@ -82,7 +82,8 @@ def test_mean_text_in_every_file_stays_text(tmp_path, text):
     finished_run(folder)
     finished_run(plain)
     write_model_card(plain)
-    labels = {"id2label": {"0": text, "1": "neutral " + text, "2": "entailment"}}
+    label = "".join(character for character in text if character.isprintable())  # others are refused in a label
+    labels = {"id2label": {"0": label, "1": "neutral " + label, "2": "entailment"}, "label2id": None}
     config = json.loads((folder / "config.json").read_text()) | {"teacher_name_or_path": text, **labels}
     write_json(folder / "config.json", config)
     state = json.loads((folder / "trainer_state.json").read_text())
@@ -121,10 +122,19 @@ def test_a_value_of_another_type_is_left_out_and_never_a_traceback(student, valu
         path = student / f"{'trainer_state' if name == 'run' else name}.json"
         whole = path.read_text()
         values = json.loads(whole)
-        odd = dict.fromkeys(values["run"] if name == "run" else values, value)
+        odd = dict.fromkeys(values["run"] if name == "run" else values.keys() - {"id2label", "label2id"}, value)
         write_json(path, {**values, "run": odd} if name == "run" else odd)
         write_model_card(student)
         path.write_text(whole)
+
+
+@pytest.mark.parametrize("value", [5, ["x", "x"], {"a": 1}, True, "text", {"0": {"1": 2}}, 10**400])
+def test_a_damaged_label_map_is_one_line(student, value):
+    config = json.loads((student / "config.json").read_text())
+    write_json(student / "config.json", config | {"id2label": value, "label2id": value})
+    with pytest.raises(InputError, match=r"config\.json") as caught:
+        write_model_card(student)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["config.json", "all_results.json", "trainer_state.json", "tradeoffs.json"])
