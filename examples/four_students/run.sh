@@ -30,10 +30,12 @@ else
     RECIPE=${RECIPE:-args/quickstart/student.json}
     NAME=${NAME:-smoke}
     OUT=${OUT:-outputs/four_students_smoke}
+    SHEET_OPTIONS="--max_seq_length 64 ${SHEET_OPTIONS:-}"    # the small teacher has 64 positions
 fi
 PYTHON=${PYTHON:-$(command -v .venv/bin/python || command -v python3)}
 LAUNCH=${LAUNCH:-$PYTHON}      # several GPUs: "accelerate launch --config_file accelerate_configs/multi_gpu.yaml"
 RUN_OPTIONS=${RUN_OPTIONS:-}   # of every run, such as "--per_device_train_batch_size 128 --torch_compile"
+SHEET_OPTIONS=${SHEET_OPTIONS:-}   # such as "--zero_shot topics.jsonl --no_speed"
 PUSH=${PUSH:-0}                # 1: publish each student as YOUR-NAME/distilbart-mnli-12-9 (log in with `hf auth login`)
 HUB_OPTIONS=${HUB_OPTIONS:-}   # such as "--hub_private_repo --license mit"
 
@@ -80,7 +82,7 @@ done
 # 5. The sheet: size, accuracy, agreement with the teacher, speed, memory. Each model card gets its own line of it.
 whole "$OUT/sheet/tradeoffs.md" ||
     run "$PYTHON" compare_models.py "$TEACHER" "${sheet[@]}" --data_dir "$DATA" --output_dir "$OUT/sheet" \
-        --update_model_dirs
+        --update_model_dirs $SHEET_OPTIONS
 
 # 6. Publish
 for tuned in "${sheet[@]}"; do
