@@ -6,6 +6,7 @@
 # make wheel-check  build the wheel, install it, import every module from there
 # make test-xla     the training on XLA, on the CPU; tells how many graphs were compiled
 # make stress       kill a training 50 times, resume it, compare the bits
+# make attack       damaged and hostile files, a Hub that lies: a verdict on each of some thousand small attacks
 # make gpu-check    what only a GPU can show, and its speed
 # Every target makes the virtual environment first if it is not there.
 
@@ -14,7 +15,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 export PYTHONPATH := $(CURDIR)
 
-.PHONY: quickstart mini-reproduction lint test test-fast wheel-check test-xla stress gpu-check clean
+.PHONY: quickstart mini-reproduction lint test test-fast wheel-check test-xla stress attack gpu-check clean
 
 # One stamp a requirements file: a changed pin is installed, an unchanged one costs nothing.
 $(VENV)/.installed: requirements.txt
@@ -78,6 +79,10 @@ KILLS ?= 50
 NUM_PROCESSES ?= 1
 stress: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.support.stress --kills $(KILLS) --num_processes $(NUM_PROCESSES)
+
+# Damage and lies of every kind, each with its verdict, as a Markdown table: about 15 minutes. KIND: students, caches, hubs ...
+attack: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.support.attack $(if $(KIND),--kind "$(KIND)")
 
 # The GPU part of the tests and the one-GPU speed benchmark (bart-large's size, random weights). Fails at once without one.
 # 128 rows in one forward pass: the recipe's step in one piece, which a large GPU holds.

@@ -17,6 +17,24 @@ import sys
 from distilbart_mnli.command_line import OneLineParser, file_path, path_or_id
 from distilbart_mnli.errors import run_command
 
+# What people type, above all the options of run_glue.py -> what it is called here.
+MEANT = {
+    **dict.fromkeys(
+        ("models", "model", "model_name_or_path", "student", "students"), "models are given without a name"
+    ),
+    **dict.fromkeys(("teacher", "teacher_model_name_or_path"), "the first model is the teacher"),
+    **dict.fromkeys(("output", "out", "save_path"), "did you mean --output_dir?"),
+    **dict.fromkeys(("device", "use_cpu", "no_cuda", "cpu"), "did you mean --devices?"),
+    **dict.fromkeys(("fp16", "dtype"), "float32, or --bf16"),
+    **dict.fromkeys(("max_length", "max_len"), "did you mean --max_seq_length?"),
+    **dict.fromkeys(("max_samples", "limit"), "did you mean --max_eval_samples or --max_zero_shot_samples?"),
+    **dict.fromkeys(
+        ("task_name", "tasks", "validation_file"), "the sets are MNLI's; --zero_shot takes texts of yours"
+    ),
+    **dict.fromkeys(("num_threads", "cpu_threads"), "did you mean --threads?"),
+    **dict.fromkeys(("template", "hypothesis"), "did you mean --hypothesis_template?"),
+}
+
 
 def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
@@ -24,15 +42,23 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def truth(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"must be true or false, not '{text}'")
+    return text.lower() == "true"
+
+
 def read_arguments(argv: list[str]) -> argparse.Namespace:
     """Raises InputError, of one line, for whatever cannot be understood."""
-    parser = OneLineParser(prog="compare_models.py", description=__doc__)
+    parser = OneLineParser("compare_models.py", __doc__, MEANT)
     add = parser.add_argument
     add("models", nargs="+", type=path_or_id, metavar="MODEL", help="folders or Hub ids; the first is the teacher")
     add("--output_dir", type=file_path, required=True, metavar="DIR", help="where the sheet goes")
     add("--data_dir", type=path_or_id, metavar="DIR", help="MNLI's TSV files (default: nyu-mll/glue on the Hub)")
     add("--max_eval_samples", type=positive, metavar="N", help="first rows of each set only: a quick look")
     add("--max_seq_length", type=positive, default=128, metavar="N", help="tokens of an MNLI pair (default: 128)")
+    add("--skip_bad_rows", nargs="?", const=True, default=False, type=truth, metavar="true|false", help="drop them")
+    add("--ignore_label", metavar="LABEL", help="leave out the rows with this mark for no label: -")
     add("--zero_shot", type=file_path, metavar="FILE", help="JSON lines (or CSV, TSV) with the columns text and label")
     add("--hypothesis_template", default=argparse.SUPPRESS, metavar="TEXT", help="default: 'This example is {}.'")
     add("--max_zero_shot_samples", type=positive, metavar="N", help="first texts of that file only")

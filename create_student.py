@@ -15,6 +15,23 @@ import sys
 from distilbart_mnli.command_line import OneLineParser, file_path, path_or_id, set_up_logging
 from distilbart_mnli.errors import run_command, say
 
+# What people type, above all the options of run_glue.py and the names in config.json -> what it is called here.
+MEANT = {
+    **dict.fromkeys(
+        ("teacher", "model", "model_name_or_path", "teacher_name_or_path", "teacher_model"),
+        "did you mean --teacher_model_name_or_path?",
+    ),
+    **dict.fromkeys(
+        ("output_dir", "output", "out", "save_dir", "student", "student_path"), "did you mean --save_path?"
+    ),
+    **dict.fromkeys(("encoder_layers", "e"), "did you mean --student_encoder_layers?"),
+    **dict.fromkeys(("decoder_layers", "d", "num_layers", "layers"), "did you mean --student_decoder_layers?"),
+    **dict.fromkeys(("revision", "model_revision"), "did you mean --teacher_revision?"),
+    **dict.fromkeys(("overwrite_output_dir", "force"), "did you mean --overwrite?"),
+    **dict.fromkeys(("push_to_hub", "hub_model_id", "do_train", "task_name"), "run_glue.py trains and publishes"),
+    **dict.fromkeys(("dtype", "fp16", "bf16"), "the student has the teacher's data type"),
+}
+
 
 def whole_number(text: str) -> int:
     try:
@@ -29,7 +46,7 @@ def layer_ids(text: str) -> list[int]:
 
 
 def make_parser() -> OneLineParser:
-    parser = OneLineParser(prog="create_student.py", description=__doc__)
+    parser = OneLineParser("create_student.py", __doc__, MEANT)
     add = parser.add_argument
     add("--teacher_model_name_or_path", required=True, type=path_or_id, metavar="FOLDER_OR_ID", help="BART classifier")
     add("--save_path", required=True, type=file_path, metavar="FOLDER", help="a new or an empty folder")

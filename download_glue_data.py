@@ -17,10 +17,18 @@ from distilbart_mnli.command_line import OneLineParser, file_path, path_or_id
 from distilbart_mnli.data.tasks import TASKS
 from distilbart_mnli.errors import run_command, say
 
+# What people type -> what it is called here.
+MEANT = {
+    **dict.fromkeys(("task_name", "dataset"), "did you mean --tasks?"),
+    "all": "did you mean --tasks all?",
+    **dict.fromkeys(("output_dir", "output", "out", "save_path", "dir"), "did you mean --data_dir?"),
+    **dict.fromkeys(("force", "overwrite_cache"), "did you mean --overwrite?"),
+}
+
 
 def main() -> None:
     folders = ", ".join(dict.fromkeys(task.folder for task in TASKS.values()))
-    parser = OneLineParser(prog="download_glue_data.py", description=__doc__)
+    parser = OneLineParser("download_glue_data.py", __doc__, MEANT)
     parser.add_argument("--data_dir", type=file_path, default=Path("glue_data"), help="default: glue_data")
     parser.add_argument("--tasks", nargs="+", default=["all"], metavar="TASK", help=f"{folders}, or all (default)")
     parser.add_argument("--cache_dir", type=path_or_id, help="of the datasets library (default: its own)")

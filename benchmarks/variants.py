@@ -33,6 +33,7 @@ from distilbart_mnli.train.device import device_for
 from distilbart_mnli.train.launch import batch_plan, make_accelerator
 from distilbart_mnli.train.loop import Training
 from distilbart_mnli.train.run import Run
+from distilbart_mnli.train.signals import StopSignals
 from distilbart_mnli.train.trackers import Trackers
 
 SIZES = {
@@ -198,6 +199,7 @@ class Slice(Training):
     def pass_over(self, order: list[np.ndarray]) -> None:
         """These optimizer steps, and the look at their losses that a logging step takes."""
         started = time.monotonic()
+        self._signals = StopSignals(self.run.rounds_between_checks)  # looked at as in a training, and never set
         with self.reader().read(order) as (stream, counts):
             for step, count in zip(order, counts, strict=True):
                 self._step(self._timed(stream, count), len(step))

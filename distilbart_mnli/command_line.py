@@ -17,10 +17,14 @@ from distilbart_mnli.public_text import shown_lines, visible, without_token_opti
 class OneLineParser(argparse.ArgumentParser):
     """argparse, with one line for a mistake instead of the usage of every option, and the nearest name.
 
-    Options are not abbreviated, and the description is shown as it was written.
+    Options are not abbreviated, - and _ are the same in them, and the description is shown as it was written.
+
+    Args:
+        meant: what people type -> what it is called here, or what to do instead.
     """
 
-    def __init__(self, prog: str, description: str | None):
+    def __init__(self, prog: str, description: str | None, meant: dict[str, str] | None = None):
+        self.meant = meant or {}
         super().__init__(
             prog=prog,
             description=description,
@@ -29,12 +33,17 @@ class OneLineParser(argparse.ArgumentParser):
         )
 
     def parse_args(self, args=None, namespace=None):
-        known = self._option_string_actions
+        known, words = self._option_string_actions, []
         for word in sys.argv[1:] if args is None else args:
-            name = word.partition("=")[0]
+            name, equals, value = word.partition("=")
             if name.startswith("--") and len(name) > 2 and name not in known:
-                self.error(f"unknown option {name}{did_you_mean(name, known)}")
-        return super().parse_args(args, namespace)
+                name = "--" + name[2:].replace("-", "_")
+                if name not in known:
+                    hint = self.meant.get(name[2:]) or did_you_mean(name, known) or f"see {self.prog} --help"
+                    raise InputError(f"command line: unknown option {name}; {hint}")
+                word = name + equals + value
+            words.append(word)
+        return super().parse_args(words, namespace)
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"command line: {message}; see {self.prog} --help")
@@ -53,9 +62,13 @@ def file_path(text: str) -> Path:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """ "; did you mean NAME?" with the nearest of the known names, or "" where none is near."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {near[0]}?" if near else ""
+    """ "did you mean NAME?" with the known name that this one is a slip of; "" where there is none.
+
+    Nobody misses the first letter: fp16 is no slip of bf16, nor snli of wnli.
+    """
+    alike = [one for one in known if one.lstrip("-")[:1] == name.lstrip("-")[:1]]
+    near = difflib.get_close_matches(name, alike, n=1, cutoff=0.75)
+    return f"did you mean {near[0]}?" if near else ""
 
 
 def this_command() -> str:

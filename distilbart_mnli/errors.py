@@ -12,6 +12,7 @@ and keeps its traceback.
 """
 
 import contextlib
+import errno
 import os
 import signal
 import sys
@@ -22,6 +23,10 @@ from types import FrameType, TracebackType
 from typing import NoReturn, TextIO
 
 from distilbart_mnli.public_text import shown_lines, visible, without_tokens
+
+OLDEST_PYTHON = (3, 11)
+# What the system says of a path, and not of a disk.
+UNUSABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EEXIST)
 
 
 class CommandError(Exception):
@@ -53,6 +58,17 @@ class HubError(CommandError):
     exit_code = 3
 
 
+def cannot_write(message: str, error: OSError, otherwise: str) -> CommandError:
+    """A file that could not be written: an InputError where nobody may write there, a RunError for a full disk.
+
+    Args:
+        otherwise: what else the user can do about it, such as "name another folder in HF_HOME".
+    """
+    unusable = error.errno in UNUSABLE
+    advice = "make it a folder that this user may write to" if unusable else "free some space"
+    return (InputError if unusable else RunError)(f"{message}: {error.strerror or error}; {advice}, or {otherwise}")
+
+
 class StoppedBySignal(CommandError):
     """A signal asked the run to stop; its checkpoint is written. The exit code is 128 + the signal's number."""
 
@@ -75,7 +91,15 @@ def run_command(main: Callable[[], None]) -> int:
     sys.excepthook = _show_fault
     with _signals_are_exceptions():
         try:
+            if sys.version_info < OLDEST_PYTHON:
+                raise InputError(f"Python 3.11 or newer is needed; {sys.executable} is {sys.version.split()[0]}")
             main()
+        except ModuleNotFoundError as error:
+            if not error.name or error.name.startswith("distilbart_mnli"):
+                raise
+            remedy = "pip install -r requirements.txt, or start .venv/bin/python, which `make` makes"
+            print(f"error: {error.name} is not installed for {sys.executable}: {remedy}", file=sys.stderr)
+            return InputError.exit_code
         except CommandError as error:
             if str(error):  # empty: another process of the run says it
                 print(f"error: {error}", file=sys.stderr, flush=True)

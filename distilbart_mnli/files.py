@@ -19,6 +19,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -33,6 +34,7 @@ TEMPORARY = ".writing-"
 """What the name of everything begins with that is not whole yet."""
 OLD = TEMPORARY + "old-"
 """And of a folder that its successor is about to replace."""
+_OURS = re.compile(rf"{re.escape(TEMPORARY)}(?:[0-9a-f]{{16}}-|old-)")
 
 
 def check_output_dir(folder: Path) -> None:
@@ -108,9 +110,11 @@ def remove_leftovers(folder: Path, owned: bool = False) -> None:
     What a living process writes it holds locked.
 
     Args:
-        owned: the caller knows that nobody else writes here, also where the disk has no locks to ask.
+        owned: nobody else writes here: then also where the disk has no locks to ask, and what earlier releases left.
     """
     for path in folder.glob(TEMPORARY + "*"):
+        if not owned and not _OURS.match(path.name):
+            continue
         with contextlib.ExitStack() as stack:
             dead = path.is_symlink()  # ours never are
             try:
@@ -183,7 +187,8 @@ def atomic_file(path: Path, safe: str = "") -> Iterator[Path]:
         with _temporary(path.parent, path.name, make) as temporary:
             mode = stat.S_IMODE(temporary.stat().st_mode)
             yield temporary
-            temporary.chmod(mode)  # some libraries write a file of their own and rename it
+            with contextlib.suppress(OSError):  # a disk without modes
+                temporary.chmod(mode)  # some libraries write a file of their own and rename it
             sync(temporary)
             temporary.replace(path)
     except OSError as error:
@@ -204,7 +209,8 @@ def finish_folder(folder: Path) -> None:
     mode = stat.S_IMODE(folder.stat().st_mode) & 0o666
     for path in sorted(folder.rglob("*")):
         if path.is_file():
-            path.chmod(mode)
+            with contextlib.suppress(OSError):  # a disk without modes
+                path.chmod(mode)
         sync(path)
     sync(folder)
 
@@ -231,10 +237,9 @@ def atomic_folder(final: Path) -> Iterator[Path]:
                     final.rename(old)
                 try:
                     temporary.rename(final)
-                except OSError:
-                    if replaces:
+                finally:  # also where a signal comes between the two
+                    if replaces and not os.path.lexists(final):
                         old.rename(final)
-                    raise
             done = True
             sync(parent)
             remove(old)

@@ -16,7 +16,8 @@ _START = r"(?:file:/+|~[\w.-]*[\\/]|[A-Za-z]:[\\/]|\\\\|\.{0,2}/(?!/))"
 # </s> and the like are tokens or HTML, no paths; </home/ada/x> is one.
 _LOCAL_PATH = re.compile(r"(?<![\w./\\-])(?!(?<=<)/[\w|-]+>)" + _START + r"[^\s'\"`,;)\]}<>]+")
 _TOKEN = re.compile(r"(?<![A-Za-z0-9])(hf|api_org)_[A-Za-z0-9]{8,}")
-_URL_LOGIN = re.compile(r"(?<=://)[^\s/]*@")  # up to the last @ before the path: a password may hold one
+# Up to the last @ before the path: a password may hold one. A URL that was taken for a path has lost a slash.
+_URL_LOGIN = re.compile(r"(\b[A-Za-z][\w+.-]+:/{1,2})[^\s/]*@")
 _URL_KEY = re.compile(
     r"([?&][\w-]*(?:token|signature|credential|password|secret|key)[\w-]*=)[^&\s\"']+", re.IGNORECASE
 )
@@ -38,7 +39,7 @@ def without_tokens(text: str) -> str:
     """`text` without tokens of the Hub, secrets of the environment, and what opens a URL: password, key, signature."""
     for secret in _secrets():
         text = text.replace(secret, "***")
-    text = _BEARER.sub("Bearer ***", _URL_KEY.sub(r"\1***", _URL_LOGIN.sub("***@", text)))
+    text = _BEARER.sub("Bearer ***", _URL_KEY.sub(r"\1***", _URL_LOGIN.sub(r"\1***@", text)))
     return _TOKEN.sub(r"\1_...", text)
 
 

@@ -1,5 +1,6 @@
 """Everything that compare_models.py does, in order: options, candidates, evaluation, speed, sheet."""
 
+import functools
 import json
 import logging
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from distilbart_mnli.data.splits import Split, get_task, load_evaluation
 from distilbart_mnli.errors import CommandError, InputError, say
 from distilbart_mnli.files import atomic_file, check_output_dir
 from distilbart_mnli.model.bart import to_stock
+from distilbart_mnli.model.source import reported
 from distilbart_mnli.options.fields import Arguments
 from distilbart_mnli.public_text import public_command, without_paths
 from distilbart_mnli.publish.card import write_model_card
@@ -36,6 +38,8 @@ class CompareOptions:
     data_dir: str | None = None
     max_eval_samples: int | None = None
     max_seq_length: int = 128
+    skip_bad_rows: bool = False
+    ignore_label: str | None = None
     zero_shot: Path | None = None
     hypothesis_template: str = DEFAULT_TEMPLATE
     max_zero_shot_samples: int | None = None
@@ -67,38 +71,47 @@ def compare_models(options: CompareOptions) -> Sheet:
         data_dir=options.data_dir,
         max_eval_samples=options.max_eval_samples,
         max_seq_length=options.max_seq_length,
+        skip_bad_rows=options.skip_bad_rows,
+        ignore_label=options.ignore_label,
         do_eval=True,
     )
     task = get_task(args)
     splits = load_evaluation(args, task)
     zero_shot = None
     if options.zero_shot is not None:
-        zero_shot = read_zero_shot(options.zero_shot, options.hypothesis_template, options.max_zero_shot_samples)
+        zero_shot = read_zero_shot(
+            options.zero_shot,
+            options.hypothesis_template,
+            limit=options.max_zero_shot_samples,
+            skip_bad_rows=options.skip_bad_rows,
+            ignore_label=options.ignore_label,
+        )
     with logging_redirect_tqdm():
-        candidates = load_candidates(options.models, args, task)
+        candidates = load_candidates(options.models, args, task, zero_shot is not None)
         data = EvaluationData(task, splits, options.max_seq_length, zero_shot)
         evaluate_candidates(candidates, data, torch.device(devices[-1]), options.bf16)
-        left_out = {candidate.name: candidate.error for candidate in candidates if candidate.error is not None}
-        measured = working(candidates)
-        if not measured:
-            raise next(iter(left_out.values()))
-        if not options.no_speed:
-            for name in devices:
-                _measure_device(measured, splits[0], torch.device(name), options)
+        for name in () if options.no_speed else devices:
+            _measure_device(working(candidates), splits[0], torch.device(name), options)
+    left_out = {candidate.name: candidate.error for candidate in candidates if candidate.error is not None}
+    measured = working(candidates)
+    if not measured:
+        raise next(iter(left_out.values()))
     sheet = Sheet(
         {"teacher": candidates[0].name, **_conditions(options, devices, splits)},
         [candidate.row for candidate in measured],
         {name: without_paths(str(error)) for name, error in left_out.items()},
     )
     paths = write_sheet(options.output_dir, sheet)
-    if options.update_model_dirs:
-        for candidate in measured:
+    not_updated: dict[str, CommandError] = {}
+    for candidate in measured if options.update_model_dirs else ():
+        with reported(functools.partial(not_updated.__setitem__, candidate.name)):
             _update_model_dir(candidate, sheet.conditions)
     say(terminal_tables(sheet))
     logger.info("written: %s", ", ".join(map(str, paths)))
-    if left_out:
-        first = next(iter(left_out.values()))
-        raise CommandError(f"left out: {', '.join(left_out)}; the first because: {first}", first.exit_code)
+    for what, errors in (("left out", left_out), ("measured, but their folders are as before", not_updated)):
+        if errors:
+            first = next(iter(errors.values()))
+            raise CommandError(f"{what}: {', '.join(errors)}; the first because: {first}", first.exit_code)
     return sheet
 
 
@@ -121,6 +134,9 @@ def _measure_device(candidates: list[Candidate], split: Split, device: torch.dev
     }
     figures = measure_speed(models, pairs, device, options.repetitions)
     for candidate in candidates:
+        if error := models[candidate.name].error:
+            candidate.leave_out(error)
+            continue
         entry: dict[str, Any] = {"device": device.type, **figures[candidate.name]}
         peak = peak_memory(candidate.path, options.max_seq_length, device.type, options.bf16)
         if peak is None:
@@ -128,6 +144,7 @@ def _measure_device(candidates: list[Candidate], split: Split, device: torch.dev
         else:
             entry["peak_mb"] = peak
         candidate.row.setdefault("devices", []).append(entry)
+        logger.info("%s: speed and memory measured on %s", candidate.name, device.type)
 
 
 def _conditions(options: CompareOptions, devices: list[str], splits: list[Split]) -> dict[str, Any]:

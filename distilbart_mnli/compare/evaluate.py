@@ -8,7 +8,9 @@ Students whose encoder was frozen still have the teacher's, bit for bit. Models 
 therefore share its outputs: a batch is encoded once, and every decoder reads it. That changes no logit and takes about
 half of the time for a teacher and its four students.
 
-A model that cannot be loaded, or that computes values that are not finite, is reported and left out; the others go on.
+A model that cannot be loaded, that fails, or that computes values that are not finite is reported and left out; the
+others go on. One whose labels are not MNLI's but that knows entailment, as transformers' zero-shot pipeline asks for,
+is measured on the topics alone.
 """
 
 import dataclasses
@@ -27,14 +29,16 @@ from tqdm import tqdm
 
 from distilbart_mnli.compare.zero_shot import ZeroShotData, label_scores, tokenize_pairs, zero_shot_figures
 from distilbart_mnli.data.batches import Collator, MicroBatch, Padding, prefetch
+from distilbart_mnli.data.labels import entailment_id
 from distilbart_mnli.data.splits import Split
 from distilbart_mnli.data.tasks import Task, set_kind
 from distilbart_mnli.data.tokens import TokenizedSplit, tokenize, tokenizer_digest
-from distilbart_mnli.errors import CommandError
+from distilbart_mnli.errors import CommandError, InputError
 from distilbart_mnli.model.bart import ShortCutBart, count_parameters
 from distilbart_mnli.model.frozen_encoder import BATCH_TOKENS, encoder_batches, encoder_digest
 from distilbart_mnli.model.predict import to_task_predictions
-from distilbart_mnli.model.pretrained import Loaded, load
+from distilbart_mnli.model.pretrained import Loaded, load, with_labels_of
+from distilbart_mnli.model.source import reported
 from distilbart_mnli.options.fields import Arguments
 
 logger = logging.getLogger(__name__)
@@ -91,16 +95,31 @@ def candidate_names(paths: Sequence[str]) -> list[str]:
     return names
 
 
-def load_candidates(paths: Sequence[str], args: Arguments, task: Task) -> list[Candidate]:
-    """Every model, float32, in eval mode on the CPU; one that cannot be used carries its error."""
+def load_candidates(paths: Sequence[str], args: Arguments, task: Task, zero_shot: bool = False) -> list[Candidate]:
+    """Every model, float32, in eval mode on the CPU; one that cannot be used carries its error.
+
+    Args:
+        zero_shot: a model can be used for topics alone; its label_map is None.
+    """
     candidates = [Candidate(path, name) for path, name in zip(paths, candidate_names(paths), strict=True)]
     for candidate in tqdm(candidates, desc="Loading", unit="model", leave=False, disable=None):
-        try:
-            candidate.loaded = load(dataclasses.replace(args, model_name_or_path=candidate.path), task)
+        with reported(candidate.leave_out):
+            loaded = load(dataclasses.replace(args, model_name_or_path=candidate.path), None)
+            candidate.loaded = _with_labels(loaded, task, zero_shot)
             candidate.row = {"model": candidate.name, **describe_model(candidate.loaded)}
-        except CommandError as error:
-            candidate.leave_out(error)
     return candidates
+
+
+def _with_labels(loaded: Loaded, task: Task, zero_shot: bool) -> Loaded:
+    try:
+        return with_labels_of(loaded, task)
+    except InputError as error:
+        if entailment_id(loaded.model.config.label2id or {}) is None:
+            raise
+        if not zero_shot:
+            raise InputError(f"{error}; with --zero_shot it is measured on topics") from error
+        logger.info("%s: its labels are not those of %s; measured on topics alone", loaded.name, task.name)
+        return loaded
 
 
 def describe_model(loaded: Loaded) -> dict[str, Any]:
@@ -130,11 +149,7 @@ def evaluate_candidates(
         names = ", ".join(candidate.name for candidate in group)
         if len(group) > 1:
             logger.info("one encoder for %s: computed once", names)
-        for candidate in group:
-            candidate.loaded.model.to(device)
-        _evaluate_group(group, data, bf16)
-        for candidate in group:
-            candidate.loaded.model.to("cpu")
+        _evaluate_group(group, data, device, bf16)
         logger.info("%s: evaluated in %.0f s", names, time.monotonic() - started)
     teacher, *students = candidates
     for student in students:
@@ -153,12 +168,30 @@ def groups_of(candidates: Sequence[Candidate]) -> list[list[Candidate]]:
     return list(groups.values())
 
 
-def _evaluate_group(group: list[Candidate], data: EvaluationData, bf16: bool) -> None:
+def _evaluate_group(group: list[Candidate], data: EvaluationData, device: torch.device, bf16: bool) -> None:
+    """All of a group at once; each alone where one of several fails, so that the others have their figures."""
+    errors: list[CommandError] = []
+    with reported(errors.append):
+        for candidate in group:
+            candidate.loaded.model.to(device)
+        _fill_in(group, data, bf16)
+    for candidate in group:
+        candidate.loaded.model.to("cpu")
+    if errors and len(group) == 1:
+        group[0].leave_out(errors[0])
+    elif errors:
+        for candidate in working(group):
+            _evaluate_group([candidate], data, device, bf16)
+
+
+def _fill_in(group: list[Candidate], data: EvaluationData, bf16: bool) -> None:
+    """Every candidate's figures; the group has one encoder and one tokenizer."""
     tokenizer, config = group[0].loaded.tokenizer, group[0].loaded.model.config
-    for split in data.splits:
+    classifiers = [candidate for candidate in group if candidate.loaded.label_map is not None]
+    for split in data.splits if classifiers else ():
         tokens = tokenize(split, tokenizer, data.max_seq_length, progress=sys.stderr.isatty())
         kind = set_kind(split.name)
-        for candidate, logits in _predict(group, tokens, Padding(data.max_seq_length), bf16):
+        for candidate, logits in _predict(classifiers, tokens, Padding(data.max_seq_length), bf16):
             predictions = to_task_predictions(logits, data.task, candidate.loaded.label_map)
             candidate.row[f"accuracy_{kind}"] = float(accuracy_score(split.labels, predictions))
             candidate.row[f"rows_{kind}"] = len(split)
@@ -167,11 +200,9 @@ def _evaluate_group(group: list[Candidate], data: EvaluationData, bf16: bool) ->
     if data.zero_shot is not None:
         tokens = tokenize_pairs(data.zero_shot, tokenizer, config)
         for candidate, logits in _predict(group, tokens, Padding(config.max_position_embeddings), bf16):
-            try:
+            with reported(candidate.leave_out):
                 scores = label_scores(logits, data.zero_shot, candidate.loaded.model.config)
                 candidate.row["zero_shot"] = zero_shot_figures(scores, data.zero_shot)
-            except CommandError as error:
-                candidate.leave_out(error)
 
 
 def _predict(

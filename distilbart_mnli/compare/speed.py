@@ -28,6 +28,9 @@ import torch
 from tqdm import tqdm
 from transformers import BartConfig, BartForSequenceClassification, PreTrainedTokenizerBase
 
+from distilbart_mnli.errors import CommandError
+from distilbart_mnli.model.source import reported
+
 LATENCY_PAIRS = 24  # single pairs in one turn
 MEMORY_ROWS = 32  # rows of the forward pass in which memory is measured, the same for all models
 # Pairs in one turn, and the batch sizes that are tried on them.
@@ -49,6 +52,11 @@ class TimedModel:
     """Seconds of every single pair, a list a turn."""
     rates: list[float] = field(default_factory=list)
     """Pairs a second, one a turn."""
+    error: CommandError | None = None
+    """Why it could not be measured."""
+
+    def fail(self, error: CommandError) -> None:
+        self.error = error
 
     def logits(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
         """Texts in, numbers out: float32 [pairs, num_labels]."""
@@ -102,21 +110,26 @@ def spread(pairs: Sequence[tuple[str, str]], count: int) -> list[tuple[str, str]
 def measure_speed(
     models: dict[str, TimedModel], pairs: Sequence[tuple[str, str]], device: torch.device, repetitions: int = 5
 ) -> dict[str, dict[str, Any]]:
-    """Figures of every model, by its name, of `repetitions` turns on some of the pairs, evenly spread."""
+    """Figures of every model, by its name, of `repetitions` turns on some of the pairs, evenly spread.
+
+    A model that fails has none, but its `error`.
+    """
     single, many = spread(pairs, LATENCY_PAIRS), in_length_order(spread(pairs, THROUGHPUT_PAIRS[device.type]))
     turns = len(models) * (repetitions + 1)
     with tqdm(total=turns, desc=f"Speed on {device.type}", unit="turn", leave=False, disable=None) as bar:
         for timed in models.values():
-            timed.model.to(device).eval()
-            timed.logits(many[-1:])  # the longest pair: whatever is set up at first use is set up now
-            timed.batch_size = min(BATCH_SIZES[device.type], key=functools.partial(timed.seconds, many))
+            with reported(timed.fail):
+                timed.model.to(device).eval()
+                timed.logits(many[-1:])  # the longest pair: whatever is set up at first use is set up now
+                timed.batch_size = min(BATCH_SIZES[device.type], key=functools.partial(timed.seconds, many))
             bar.update()
         for _ in range(repetitions):
-            for timed in models.values():
-                timed.latencies.append([timed.seconds([pair], 1) for pair in single])
-                timed.rates.append(len(many) / timed.seconds(many, timed.batch_size))
+            for timed in [timed for timed in models.values() if timed.error is None]:
+                with reported(timed.fail):
+                    timed.latencies.append([timed.seconds([pair], 1) for pair in single])
+                    timed.rates.append(len(many) / timed.seconds(many, timed.batch_size))
                 bar.update()
-    return {name: timed.figures() for name, timed in models.items()}
+    return {name: timed.figures() for name, timed in models.items() if timed.error is None}
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -43,10 +43,19 @@ class ZeroShotData:
         return len(self.texts)
 
 
-def read_zero_shot(path: Path, hypothesis_template: str = DEFAULT_TEMPLATE, limit: int | None = None) -> ZeroShotData:
+def read_zero_shot(
+    path: Path,
+    hypothesis_template: str = DEFAULT_TEMPLATE,
+    limit: int | None = None,
+    skip_bad_rows: bool = False,
+    ignore_label: str | None = None,
+) -> ZeroShotData:
     """Texts and labels from the columns `text` and `label` of a JSON-lines, CSV or TSV file.
 
     The candidate labels are those of the whole file, sorted, also where `limit` keeps only its first rows.
+
+    Args:
+        skip_bad_rows, ignore_label: as for tables.read_columns.
 
     Raises:
         InputError: the file cannot be read or has no such columns, it has fewer than two labels, or the template does
@@ -58,7 +67,10 @@ def read_zero_shot(path: Path, hypothesis_template: str = DEFAULT_TEMPLATE, limi
         filled = set()
     if len(filled) != 2:
         raise InputError(f"hypothesis_template {hypothesis_template!r}: expected one {{}}, where the label goes")
-    columns = read_columns(path, {"text": ("text",), "label": ("label",)})
+    columns = read_columns(
+        path, {"text": ("text",), "label": ("label",)}, skip_bad_rows=skip_bad_rows, ignore_label=ignore_label
+    )
+    columns.log_left_out(ignore_label)
     names, labels = np.unique(columns.values["label"], return_inverse=True)
     if len(names) < 2:
         raise InputError(f"{path}: every row has the label {names[0]!r}; expected at least two labels")
@@ -69,15 +81,32 @@ def read_zero_shot(path: Path, hypothesis_template: str = DEFAULT_TEMPLATE, limi
 def tokenize_pairs(data: ZeroShotData, tokenizer: PreTrainedTokenizerBase, config: BartConfig) -> TokenizedSplit:
     """Token ids of all pairs: text 0 with each label, text 1 with each label, and so on; no labels.
 
-    A pair that is too long loses tokens of its text, never of its hypothesis, as in the pipeline.
+    As in the pipeline, a pair that is too long loses tokens of its text, never of its hypothesis; where the text has
+    not that many tokens, none are taken.
+
+    Raises:
+        InputError: a pair of the last kind has more tokens than the model has positions.
     """
     hypotheses = [data.hypothesis_template.format(label) for label in data.candidate_labels]
-    pairs = tokenizer(
-        [text for text in data.texts for _ in hypotheses],
-        hypotheses * len(data),
-        truncation="only_first",
-        max_length=min(tokenizer.model_max_length, config.max_position_embeddings),
-    )["input_ids"]
+    texts, hypotheses = [text for text in data.texts for _ in hypotheses], hypotheses * len(data)
+    whole = tokenizer(texts, hypotheses, truncation=False, verbose=False)
+    pairs, positions = whole["input_ids"], config.max_position_embeddings
+    limit = min(tokenizer.model_max_length, positions)
+    longer = [row for row, ids in enumerate(pairs) if len(ids) > limit]
+    # One token of the text has to stay, or the tokenizer refuses to cut.
+    cut = [row for row in longer if whole.sequence_ids(row).count(0) > len(pairs[row]) - limit]
+    if cut:
+        first, second = ([column[row] for row in cut] for column in (texts, hypotheses))
+        shorter = tokenizer(first, second, truncation="only_first", max_length=limit)["input_ids"]
+        for row, ids in zip(cut, shorter, strict=True):
+            pairs[row] = ids
+    for row in longer:
+        if len(pairs[row]) > positions:
+            text, label = divmod(row, len(data.candidate_labels))
+            raise InputError(
+                f"{data.name}: the label {data.candidate_labels[label][:60]!r} with text {text + 1} has "
+                f"{len(pairs[row])} tokens, the model {positions} positions; shorten the label"
+            )
     ids, offsets = np.concatenate(pairs).astype(np.int32), np.cumsum([0, *map(len, pairs)])
     return TokenizedSplit(data.name, ids, offsets, None, digest_of(ids, offsets))
 

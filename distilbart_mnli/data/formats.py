@@ -30,6 +30,8 @@ csv.field_size_limit(sys.maxsize)
 # character, so it is in no file.
 CARRIAGE_RETURN = "\udc0d"
 QUOTES = "write a quote inside a text twice, and the text in quotes, as pandas does"
+# NaN and Infinity, which JSON does not have, are how Python writes "nothing".
+JSON = json.JSONDecoder(parse_constant=lambda _: None)
 OBJECTS = "expected one object a line, or one array of objects"
 
 
@@ -55,6 +57,8 @@ class Table(NamedTuple):
     """What Row.number counts: "line" or "record"."""
     empty_is_text: bool = False
     """Whether an empty field is a text; else it is how the format says "nothing"."""
+    is_typed: bool = False
+    """Whether fields are JSON's values; else all are text."""
 
 
 def open_table(path: Path, glue: bool = False, header: Sequence[str] | None = None) -> Table:
@@ -87,6 +91,8 @@ def open_table(path: Path, glue: bool = False, header: Sequence[str] | None = No
         header = [name.strip() for name in first.fields]
         if any("\r" in name for name in header):
             raise InputError(f"{path}: its lines end at carriage returns alone; save it with line feeds")
+        if not glue and len(header) > 1:  # a line of spaces is blank, as for pandas
+            rows = (row for row in rows if len(row.fields) != 1 or not row.fields[0].isspace())
     return Table(list(header), rows, empty_is_text=glue)
 
 
@@ -161,30 +167,34 @@ def _marked(lines: Iterable[str]) -> Iterator[str]:
 
 def _json_table(path: Path) -> Table:
     """JSON lines, read twice: no record stands for the others, so the header is the keys of all of them."""
-    first = next(_filled_lines(path), None)
+    first = next(_json_lines(path), None)
     if first is None:
         raise InputError(f"{path}: empty; expected JSON objects")
     is_array = first[1].lstrip().startswith("[")
     records = list(_array(path)) if is_array else None
     header: dict[str, None] = {}
-    for record in records or map(_object, _filled_lines(path)):
+    for record in records or map(_object, _json_lines(path)):
         header.update(dict.fromkeys(record.fields[0] if record.fields else ()))
     rows = (
         row if row.fault else row._replace(fields=[row.fields[0].get(name) for name in header])
-        for row in records or map(_object, _filled_lines(path))
+        for row in records or map(_object, _json_lines(path))
     )
     unit = "record" if is_array else "line"
     if not header:
         row = next(rows, Row(1, [], "no object"))
         raise InputError(f"{path}, {unit} {row.number}: {row.fault or 'an object without keys'}")
-    return Table([name.strip() for name in header], rows, unit, empty_is_text=True)
+    return Table([name.strip() for name in header], rows, unit, empty_is_text=True, is_typed=True)
+
+
+def _json_lines(path: Path) -> Iterator[tuple[int, str]]:
+    return ((number, line) for number, line in _filled_lines(path) if not line.isspace())
 
 
 def _array(path: Path) -> Iterator[Row]:
     """The records of a file that is one array, each as the single field of a row."""
     text = "".join(_lines(path))
     try:
-        values = json.loads(text, parse_constant=_no_number)
+        values = JSON.decode(text)
         if "\\u" in text:
             json.dumps(values, ensure_ascii=False).encode()  # half of a surrogate pair is not text
     except (ValueError, RecursionError) as error:
@@ -199,7 +209,7 @@ def _object(line: tuple[int, str]) -> Row:
     number, text = line
     # ValueError is also a number of too many digits, RecursionError too deep a nesting.
     try:
-        value = json.loads(text, parse_constant=_no_number)
+        value = JSON.decode(text)
         if "\\u" in text:
             json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
@@ -213,14 +223,12 @@ def _record(number: int, value: object) -> Row:
     return Row(number, [], f"not a JSON object: found {type(value).__name__}; {OBJECTS}")
 
 
-def _no_number(word: str) -> None:
-    """NaN and Infinity, which JSON does not have: Python and pandas write NaN for "nothing"."""
-
-
 def text_of(value: object) -> str | None:
     """Text of a field; None where it has none (null, absent, NaN, a list, an object)."""
+    if isinstance(value, str):
+        return value
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, float) and not math.isfinite(value):
+    if isinstance(value, float) and not math.isfinite(value):  # 1e999 is Infinity
         return None
-    return str(value) if isinstance(value, str | int | float) else None
+    return str(value) if isinstance(value, int | float) else None

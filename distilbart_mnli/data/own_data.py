@@ -5,16 +5,20 @@ classes in the data (own_labels.py), sorted; or the model's, where it has names 
 the model's labels, and a test file needs none) and its head is not to be replaced.
 """
 
+import dataclasses
 from pathlib import Path
 
 from transformers import PreTrainedConfig
 
-from distilbart_mnli.data.labels import adopt_model_labels, folded, is_generic
-from distilbart_mnli.data.own_labels import are_numbers, class_names, refuse_numbers
+from distilbart_mnli.data.labels import adopt_model_labels, is_generic, label_names
+from distilbart_mnli.data.own_labels import are_numbers, class_names, refuse_other_labels
 from distilbart_mnli.data.tables import column_names, exists, read_columns
 from distilbart_mnli.data.tasks import Source, Task, listed
 from distilbart_mnli.errors import InputError
 from distilbart_mnli.options.fields import Arguments
+
+FIRST_TEXT = ("sentence1", "premise", "text", "sentence")
+SECOND_TEXT = ("sentence2", "hypothesis")
 
 
 def own_task(args: Arguments) -> Task:
@@ -29,44 +33,44 @@ def own_task(args: Arguments) -> Task:
             raise InputError(f"{file}: no such file")
     if args.sentence1_key and args.sentence1_key == args.sentence2_key:
         raise InputError(f"sentence1_key and sentence2_key are both {args.sentence1_key}; leave out sentence2_key")
-    sentence2: tuple[str, ...] = (args.sentence2_key,) if args.sentence2_key else ()
-    if not sentence2:  # The files decide together, so that none loses its second text unnoticed.
-        found = {name for file in files.values() for name in column_names(Path(file))}
-        sentence2 = tuple(name for name in ("sentence2", "hypothesis") if name in found)[:1]
-    label = args.label_key or "label"
-    labelled = {
-        name: read_columns(
-            Path(file), {"label": (label,)}, skip_bad_rows=args.skip_bad_rows, ignore_label=args.ignore_label
-        )
-        for name, file in files.items()
-        if name != "test"
-    }
-    id2label = _model_labels(args) or {}
-    labels = class_names(labelled, {folded(name) for name in id2label.values()})
-    if args.do_train and len(labels) < 2:
-        raise InputError(f"{args.train_file}: only one label, {listed(labels)}; nothing to learn")
-    numbers = are_numbers(labels)
     sources = {
         name: Source(name=name, files=(file,), submission="predictions" if name == "test" else "")
         for name, file in files.items()
     }
+    headers = [column_names(Path(file)) for file in files.values()]
     task = Task(
         name="custom",
-        label_names=tuple(sorted(labels, key=int if numbers else None)),
-        sentence1=(args.sentence1_key,) if args.sentence1_key else ("sentence1", "premise", "text", "sentence"),
-        sentence2=sentence2,
-        label=(label,),
+        label_names=(),
+        sentence1=(args.sentence1_key,) if args.sentence1_key else _column(FIRST_TEXT, headers) or FIRST_TEXT,
+        sentence2=(args.sentence2_key,) if args.sentence2_key else _column(SECOND_TEXT, headers),
+        label=(args.label_key or "label",),
         train=sources.get("train"),
         evaluation=(sources["validation"],) if "validation" in sources else (),
         test=(sources["test"],) if "test" in sources else (),
         own_data=True,
     )
+    labelled = {
+        name: read_columns(Path(file), task.columns, skip_bad_rows=args.skip_bad_rows, ignore_label=args.ignore_label)
+        for name, file in files.items()
+        if name != "test"
+    }
+    id2label = _model_labels(args) or {}
+    labels = class_names(labelled, id2label.values())
+    if args.do_train and len(labels) < 2:
+        raise InputError(f"{args.train_file}: only one label, {listed(labels)}; nothing to learn")
+    task = dataclasses.replace(task, label_names=tuple(sorted(labels, key=int if are_numbers(labels) else None)))
     if not id2label:
         return task
     adopted, of_model = adopt_model_labels(task, id2label), list(id2label.values())
-    if adopted is task and labels and numbers and not (is_generic(of_model) or are_numbers(of_model)):
-        refuse_numbers(next(iter(files.values())), task.label_names, of_model)
+    if adopted is task and not is_generic(of_model):
+        refuse_other_labels(next(iter(files.values())), task.label_names, of_model)
     return adopted
+
+
+def _column(usual: tuple[str, ...], headers: list[list[str]]) -> tuple[str, ...]:
+    """The first of the usual names that all files have, or else those that any has: a file without one is refused."""
+    shared = [name for name in usual if all(name in header for header in headers)]
+    return tuple(shared[:1] or [name for name in usual if any(name in header for header in headers)])
 
 
 def _model_labels(args: Arguments) -> dict[int, str] | None:
@@ -77,6 +81,6 @@ def _model_labels(args: Arguments) -> dict[int, str] | None:
         values, _ = PreTrainedConfig.get_config_dict(
             args.model_name_or_path, revision=args.model_revision, cache_dir=args.cache_dir
         )
-        return {int(number): str(name) for number, name in values["id2label"].items()}
-    except (OSError, ValueError, KeyError, AttributeError):
+        return dict(enumerate(label_names(values, args.model_name_or_path) or ()))
+    except (OSError, ValueError, AttributeError, InputError):
         return None  # whoever loads the model says what is wrong with it

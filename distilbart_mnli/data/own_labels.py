@@ -1,6 +1,6 @@
 """The classes in the label columns of the user's own files.
 
-    names = class_names({"train": columns, "validation": columns}, of_model={"entailment", ...})
+    names = class_names({"train": columns, "validation": columns}, of_model=["entailment", ...])
 
 A label is compared without the spaces around it, a whole number by its value: 1, 1.0 and 01 are one class. Scores,
 several labels a text, and two labels that differ only in how they look are refused. Marks for "no label" (-1 among 0,
@@ -11,7 +11,7 @@ import logging
 import re
 import shlex
 import unicodedata
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from distilbart_mnli.data.labels import folded
@@ -40,11 +40,12 @@ class FoundLabel:
 
 
 def class_names(sets: Mapping[str, Columns], of_model: Collection[str]) -> list[str]:
-    """The names of the classes, each as it is written; of a number's spellings, the shortest without decimals.
+    """The names of the classes, each as it is written; of a number's spellings the model's, else the shortest without
+    decimals.
 
     Args:
         sets: "train", "validation" -> what was read, with the role "label".
-        of_model: the folded names of the labels that the model has: none of these looks like a mark, or is new.
+        of_model: the names of the labels that the model has: none of these looks like a mark, or is new.
 
     Raises:
         InputError: these are no classes; with file, line and what was expected.
@@ -59,22 +60,44 @@ def class_names(sets: Mapping[str, Columns], of_model: Collection[str]) -> list[
             label.spellings.add(word.strip())
             label.rows.setdefault(name, []).append(row)
     _check_apart(found)
+    known = {folded(same(name)): name for name in of_model}
+    names = []
     for key, label in found.items():
-        if folded(key) not in of_model:
+        if folded(key) not in known:
             _warn(key, label, found, sets)
-    return [
-        min((word for word in sorted(label.spellings) if same(word) == word or "." not in word), key=len, default=key)
-        for key, label in found.items()
-    ]
+        name = key
+        if NUMBER.fullmatch(key):
+            whole = sorted(word for word in label.spellings if "." not in word)
+            name = known.get(key) or min(whole, key=len, default=key)
+        names.append(name)
+    return names
 
 
-def are_numbers(names: Iterable[str]) -> bool:
-    """Whether all labels are whole numbers."""
-    return all(NUMBER.fullmatch(name) for name in names)
+def are_numbers(names: Collection[str]) -> bool:
+    """Whether all labels, of which there are some, are whole numbers."""
+    return bool(names) and all(NUMBER.fullmatch(name) for name in names)
 
 
-def refuse_numbers(where: str, numbers: Sequence[str], names: Sequence[str]) -> None:
-    """Raises InputError for data that number what the model has names for: only the user knows which is which."""
+def refuse_other_labels(where: str, labels: Sequence[str], names: Sequence[str]) -> None:
+    """Raises InputError for labels that are not the model's, where more can be said of it than that.
+
+    Args:
+        labels: of the data, as class_names has them.
+        names: of the model.
+    """
+    folded_names = {folded(name) for name in names}
+    strange = [label for label in labels if folded(label) not in folded_names]
+    if strange and len(strange) < len(labels) and all(map(is_no_label, strange)):
+        raise InputError(
+            f"{where}: the label {strange[0]!r} is none of the model's ({listed(names)}); if it means that a row has "
+            f"none, --ignore_label {shlex.quote(strange[0])} leaves such rows out"
+        )
+    if are_numbers(labels) and not are_numbers(names):
+        _refuse_numbers(where, labels, names)
+
+
+def _refuse_numbers(where: str, numbers: Sequence[str], names: Sequence[str]) -> None:
+    """Only the user knows which number stands for which name."""
     known = MNLI_NUMBERS if {folded(name) for name in names} == set(MNLI_NUMBERS) else names
     pairs = ", ".join(f"{number}: {name!r}" for number, name in zip(numbers, known, strict=False))
     whose = "the numbers of MNLI and SNLI on the Hub" if known is MNLI_NUMBERS else "say"

@@ -83,8 +83,8 @@ def find_task(name: str, option: str) -> Task:
     plain = {re.sub("[^a-z0-9]", "", spelling): task for spelling, task in known.items()}
     if task := plain.get(re.sub("[^a-z0-9]", "", name.lower())):
         return task
-    hint = did_you_mean(name.lower(), known)
-    raise InputError(f"{option}: unknown task {name}; known: {', '.join(TASKS)}{hint}")
+    hint = did_you_mean(name.lower(), known) or "any other is own data: train_file, validation_file"
+    raise InputError(f"{option}: unknown task {name}; known: {', '.join(TASKS)}; {hint}")
 
 
 def load_train(args: Arguments, task: Task) -> Split:
@@ -170,6 +170,7 @@ def _load_file(args: Arguments, task: Task, source: Source, path: Path, limit: i
         skip_bad_rows=args.skip_bad_rows,
         ignore_label=None if test else args.ignore_label,
     )
+    columns.log_left_out(None if test else args.ignore_label)
     return Split(
         name=source.name,
         sentence1=columns.values["sentence1"],

@@ -43,10 +43,32 @@ class Columns:
     """Line number of each row, from 1."""
     index: list[int] = field(default_factory=list)
     """Position of each row among the file's rows, from 0, those left out counted."""
+    bad: list[Row] = field(default_factory=list)
+    """The rows that were dropped."""
+    ignored: list[int] = field(default_factory=list)
+    """Line number of each row that was left out for its label."""
 
     def place(self, row: int) -> str:
         """ "train.csv, line 3": where a row stands, for a message."""
         return f"{self.path}, {self.unit} {self.numbers[row]}"
+
+    @property
+    def dropped(self) -> int:
+        """Lines of the bad rows; each may have been a row."""
+        return sum(row.lines for row in self.bad)
+
+    def log_left_out(self, ignore_label: str | None) -> None:
+        """A line on bad rows, a warning if more than MANY_BAD_ROWS of all were dropped, and one on ignore_label."""
+        if self.bad:
+            share = self.dropped / (self.dropped + len(self.numbers))
+            level = logging.WARNING if share > MANY_BAD_ROWS else logging.INFO
+            where = listed_numbers(self.unit, [row.number for row in self.bad])
+            logger.log(level, "%s: dropped %d bad rows (%s), %.1f %%", self.path, self.dropped, where, 100 * share)
+        if ignore_label is not None:
+            where = listed_numbers(self.unit, self.ignored) or "none has it"
+            logger.info(
+                "%s: left out %d rows with the label %r (%s)", self.path, len(self.ignored), ignore_label, where
+            )
 
 
 def read_columns(
@@ -65,10 +87,10 @@ def read_columns(
     Args:
         path, glue, header: as for formats.open_table.
         wanted: role -> the names its column may have, the first found wins.
-        optional: roles whose column may be absent, or have nothing in it: "" then.
+        optional: roles whose column may be absent (twice is as good as absent), or have nothing in it: "" then.
         limit: read the first so many rows only.
-        skip_bad_rows: drop bad rows, and log how many.
-        ignore_label: leave out the rows whose role "label" has this value ("": nothing), and log how many.
+        skip_bad_rows: drop bad rows.
+        ignore_label: leave out the rows whose role "label" has this value ("": nothing).
 
     Raises:
         InputError: the file cannot be read, is not UTF-8, has no row, lacks a column or has it twice, a column mixes
@@ -81,42 +103,42 @@ def read_columns(
     ignored = None if ignore_label is None else same(ignore_label)
     columns = Columns(path, table.unit, names, {role: [] for role in places})
     types: dict[tuple[str, str], int] = {}
-    bad: list[Row] = []
-    left_out: list[int] = []
     for index, row in enumerate(table.rows):
         if len(columns.numbers) == limit:
             break
-        fields = row.fields + [None] * (len(table.header) - len(row.fields))
+        fields = row.fields
+        if len(fields) < len(table.header):
+            fields = fields + [None] * (len(table.header) - len(fields))
         if ignored is not None and not row.fault and same(text_of(fields[places["label"]]) or "") == ignored:
-            left_out.append(row.number)
+            columns.ignored.append(row.number)
             continue
         fault = row.fault or _fault(row, table, required)
         if fault and not skip_bad_rows:
-            raise InputError(
-                f"{path}, {table.unit} {row.number}: {fault}; correct the row, or give --skip_bad_rows true"
-            )
+            raise InputError(f"{path}, {table.unit} {row.number}: {fault}; correct the row, or give --skip_bad_rows")
         if fault:
-            bad.append(row)
+            columns.bad.append(row)
             continue
         for role, place in places.items():
             columns.values[role].append(text_of(fields[place]) or "")
-        for name, place in required.items():
-            types.setdefault((name, TYPES[type(fields[place])]), row.number)
+        if table.is_typed:
+            for name, place in required.items():
+                types.setdefault((name, TYPES[type(fields[place])]), row.number)
         columns.numbers.append(row.number)
         columns.index.append(index)
     _check_types(path, table.unit, types)
-    _report(columns, bad, left_out, ignore_label)
+    if not columns.numbers:
+        counts = ((columns.dropped, "bad ones dropped"), (len(columns.ignored), "without a label"))
+        why = ", ".join(f"{count} {what}" for count, what in counts if count)
+        raise InputError(f"{path}: no rows" + (f" left, {why}" if why else " after the header"))
     return columns
 
 
 def _fault(row: Row, table: Table, required: Mapping[str, int]) -> str:
     """Why a row cannot be used; "" if it can. `required`: column -> its place."""
-    fields, counts = row.fields, f"{len(row.fields)} fields, expected {len(table.header)}"
-    if len(fields) != len(table.header) and any(fields[len(table.header) :]):
-        return counts
+    fields, width = row.fields, len(table.header)
+    if len(fields) != width and (any(fields[width:]) or any(place >= len(fields) for place in required.values())):
+        return f"{len(row.fields)} fields, expected {width}"
     for name, place in required.items():
-        if place >= len(fields):
-            return counts
         value = fields[place]
         if isinstance(value, list | dict):
             return f"{'several values' if isinstance(value, list) else 'an object'} in {name}, expected one text"
@@ -127,26 +149,10 @@ def _fault(row: Row, table: Table, required: Mapping[str, int]) -> str:
 
 def _check_types(path: Path, unit: str, types: Mapping[tuple[str, str], int]) -> None:
     """Raises InputError where a JSON column mixes types. `types`: (column, type) -> the first row that has it."""
-    for name in {name for name, _ in types}:
+    for name in dict.fromkeys(name for name, _ in types):
         found = [f"{kind} in {unit} {number}" for (column, kind), number in types.items() if column == name]
         if len(found) > 1:
             raise InputError(f"{path}: the column {name} mixes types: {', '.join(found)}; give it one")
-
-
-def _report(columns: Columns, bad: list[Row], left_out: list[int], ignore_label: str | None) -> None:
-    """Log what was left out; InputError if nothing else is there."""
-    path, rows, dropped = columns.path, len(columns.numbers), sum(row.lines for row in bad)
-    if bad:
-        share = dropped / (dropped + rows)
-        where = listed_numbers(columns.unit, [row.number for row in bad])
-        level = logging.WARNING if share > MANY_BAD_ROWS else logging.INFO
-        logger.log(level, "%s: dropped %d bad rows (%s), %.1f %% of all", path, dropped, where, 100 * share)
-    if left_out:
-        where = listed_numbers(columns.unit, left_out)
-        logger.info("%s: left out %d rows with the label %r (%s)", path, len(left_out), ignore_label, where)
-    if not rows:
-        why = [f"{dropped} bad ones dropped"] * bool(bad) + [f"{len(left_out)} without a label"] * bool(left_out)
-        raise InputError(f"{path}: no rows" + (f" left, {', '.join(why)}" if why else " after the header"))
 
 
 def column_names(path: Path) -> list[str]:
@@ -170,10 +176,11 @@ def find_columns(
     for role, name in names.items():
         if name is None and role not in optional:
             found = ", ".join(header[:30]) + ", ..." * (len(header) > 30)
-            raise InputError(f"{where}: no column {' or '.join(wanted[role])} (for {role}); found {found}")
-        if name is not None and header.count(name) > 1:
+            hint = "; CSV has commas, TSV tabs" if len(header) == 1 and re.search(r"[,;|\t]", header[0]) else ""
+            raise InputError(f"{where}: no column {' or '.join(wanted[role])} (for {role}); found {found}{hint}")
+        if name is not None and role not in optional and header.count(name) > 1:
             raise InputError(f"{where}: the column {name} stands twice in the header; keep one of them")
-    return {role: name for role, name in names.items() if name is not None}
+    return {role: name for role, name in names.items() if name is not None and header.count(name) == 1}
 
 
 def exists(path: Path) -> bool:

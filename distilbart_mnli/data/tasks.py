@@ -15,7 +15,7 @@ from functools import cached_property
 
 from distilbart_mnli.data.tables import same
 
-NO_LABEL = ("-", "--", "?", "-1", "-100", "nan", "none", "null", "na", "n/a", "<na>", "unlabeled", "unlabelled")
+NO_LABEL = "- -- ? -1 -100 nan none null na n/a <na> unlabeled unlabelled no_label hidden".split()
 """How people say that a row has no label, folded; beside nothing at all."""
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from distilbart_mnli.data.splits import NO_LABEL, Split
-from distilbart_mnli.errors import InputError, RunError
+from distilbart_mnli.errors import InputError, cannot_write
 from distilbart_mnli.files import atomic_file, remove
 
 logger = logging.getLogger(__name__)
@@ -79,8 +79,10 @@ def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
     return digest_of(backend.to_str(), *([json.dumps(settings, sort_keys=True)] if settings else []))
 
 
-def check_tokenizer(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig, max_length: int, name: str) -> None:
-    """Raises InputError where the tokenizer cannot feed this model."""
+def check_tokenizer(
+    tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig, max_length: int, name: str, otherwise: str = ""
+) -> None:
+    """Raises InputError where the tokenizer cannot feed this model; `otherwise`: what the user can do about it."""
     if not getattr(tokenizer, "is_fast", False):
         raise InputError(f"{name}: the tokenizer has no tokenizer.json; save it as a fast tokenizer first")
     if getattr(tokenizer.backend_tokenizer.model, "dropout", None):
@@ -90,14 +92,13 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig
     largest = max(tokenizer.get_vocab().values())
     if largest >= config.vocab_size:
         raise InputError(
-            f"{name}: the tokenizer has ids up to {largest}, the model {config.vocab_size} embeddings; "
-            "give the model's own tokenizer with tokenizer_name"
+            f"{name}: the tokenizer has ids up to {largest}, the model {config.vocab_size} embeddings{otherwise}"
         )
     ids = tokenizer("a", "b")["input_ids"]
     if not ids or ids[-1] != config.eos_token_id:
         raise InputError(
             f"{name}: the tokenizer ends a pair with id {ids[-1] if ids else None}, the model reads its answer at "
-            f"eos_token_id {config.eos_token_id}; give the model's own tokenizer with tokenizer_name"
+            f"eos_token_id {config.eos_token_id}{otherwise}"
         )
     if max_length > config.max_position_embeddings:
         raise InputError(
@@ -121,7 +122,7 @@ def tokenize(
         progress: show a bar.
 
     Raises:
-        RunError: the disk has no room for the tokens.
+        RunError: the disk has no room for the tokens. InputError: they may not be written there.
     """
     columns = {"sentence1": split.sentence1}
     if split.sentence2 is not None:
@@ -208,7 +209,5 @@ def _disk_errors(name: str, folder: Path) -> Iterator[None]:
         cause = error if isinstance(error, OSError) else error.__context__
         if not isinstance(cause, OSError):
             raise
-        raise RunError(
-            f"the tokens of {name} could not be kept in {folder}: {cause.strerror or cause}; free some space, or name "
-            "another folder in HF_DATASETS_CACHE"
-        ) from None
+        message = f"the tokens of {name} could not be kept in {folder}"
+        raise cannot_write(message, cause, "name another one in HF_HOME or HF_DATASETS_CACHE") from None

@@ -255,3 +255,19 @@ def to_stock(model: BartForSequenceClassification) -> BartForSequenceClassificat
     stock.load_state_dict(model.state_dict(), assign=True)
     stock.tie_weights()
     return stock.train(model.training)
+
+
+def embedding_tables(model: BartForSequenceClassification) -> tuple[Tensor, ...]:
+    """The token table as the model, its encoder and its decoder hold it: [vocab_size, d_model] each."""
+    modules = (model.model.shared, model.model.encoder.embed_tokens, model.model.decoder.embed_tokens)
+    return tuple(module.weight for module in modules)
+
+
+def not_finite(model: nn.Module) -> str | None:
+    """The first parameter that holds NaN or an infinity; None where there is none."""
+    return next((name for name, tensor in model.named_parameters() if not torch.isfinite(tensor).all()), None)
+
+
+def shares_one_table(model: BartForSequenceClassification) -> bool:
+    """Whether these are one table: one tensor in a saved file, and one that is trained."""
+    return len({table.data_ptr() for table in embedding_tables(model)}) == 1

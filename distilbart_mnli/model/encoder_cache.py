@@ -256,6 +256,8 @@ def _entries(folder: Path) -> list[dict[str, Any]]:
         if path.is_dir() and re.fullmatch(r"[0-9a-f]{32}(\.partial)?", path.name):
             entry = {"dtype": "?", "rows": "?", "split": "?", "origin": "unfinished", "used": path.lstat().st_mtime}
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+                if not (path / "meta.json").is_file():
+                    raise ValueError("a pipe would be waited for")
                 meta = json.loads((path / "meta.json").read_text(encoding="utf-8"))
                 entry.update({name: str(meta[name]) for name in ("dtype", "rows", "split", "origin")})
                 entry["used"] = (path / "meta.json").stat().st_mtime

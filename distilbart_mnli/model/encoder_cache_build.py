@@ -30,7 +30,7 @@ from accelerate import PartialState
 from tqdm import tqdm
 
 from distilbart_mnli.data.tokens import TokenizedSplit
-from distilbart_mnli.errors import InputError, RunError
+from distilbart_mnli.errors import InputError, RunError, cannot_write
 from distilbart_mnli.files import FileLock, lock_file, remove, sync
 from distilbart_mnli.model.encoder_cache import (
     EncoderCache,
@@ -145,7 +145,7 @@ def build_cache(
         index, count: this process among those that see the folder.
 
     Raises:
-        RunError: the disk is full, or the folder cannot be written.
+        RunError: the disk is full. InputError: the folder cannot be written.
     """
     partial = partial_folder(folder)
     batches = encoder.batches(split)
@@ -180,9 +180,10 @@ def _phase(folder: Path) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            raise RunError(
-                f"encoder cache {folder.parent}: cannot be written: {error.strerror or error}; free some space, set "
-                "encoder_cache_dir to another disk, or cache_encoder_outputs to false"
+            raise cannot_write(
+                f"encoder cache {folder.parent}: cannot be written",
+                error,
+                "set encoder_cache_dir to another disk, or cache_encoder_outputs to false",
             ) from None
 
 

@@ -43,6 +43,8 @@ class Inference:
     """Threads that make batches ahead (batches.prefetch)."""
     static_shapes: bool = False
     """Every batch has exactly `batch_size` rows: where every shape is a compilation."""
+    before_round: Callable[[int], None] = lambda number: None
+    """Called with 0, 1, ... before each round of one batch a process, on all of them equally often; may raise."""
     mark_step: Callable[[], None] = lambda: None
     """Called after every batch: where operations are only recorded (train/device.py)."""
     progress: bool = False
@@ -60,8 +62,10 @@ def predict_logits(model: ShortCutBart, collate: Collator, inference: Inference)
     mine = batches[inference.process_index :: inference.num_processes]
     was_training = model.training
     model.eval()
-    outputs = _outputs(model, collate, mine, inference, len(batches))
-    model.train(was_training)
+    try:
+        outputs = _outputs(model, collate, mine, inference, len(batches))
+    finally:
+        model.train(was_training)
     logits = torch.zeros(len(split), model.config.num_labels)
     counts = torch.zeros(len(split), dtype=torch.int32)
     for rows, output in zip(mine, outputs, strict=True):
@@ -86,8 +90,13 @@ def _outputs(
 
     name, outputs = collate.split.name, []
     bar = tqdm(total=total, desc=f"Evaluating {name}", unit="batch", leave=False, disable=not inference.progress)
-    with torch.no_grad(), bar:
-        for batch in prefetch(collate, [filled(rows) for rows in batches], inference.workers):
+    made = prefetch(collate, [filled(rows) for rows in batches], inference.workers)
+    with torch.no_grad(), bar, contextlib.closing(made):
+        for number in range(-(-total // inference.num_processes)):
+            inference.before_round(number)
+            batch = next(made, None)
+            if batch is None:  # the last round has one only for the first processes
+                break
             inputs = {key: batch[key].to(model.device, non_blocking=True) for key in FORWARD_INPUTS if key in batch}
             with inference.autocast():
                 outputs.append(model(**inputs).float())
@@ -145,10 +154,11 @@ def write_predictions(
     predictions: np.ndarray,
     id2label: dict[int, str],
     task: Task,
+    index: Sequence[int] = (),
 ) -> None:
     """`eval_predictions_*.tsv`: index, label, prediction (by name) and one logit column a model label, in its order.
 
-    The labels are the model's (`id2label`), the predictions the task's (to_task_predictions).
+    The labels are the model's (`id2label`), the predictions the task's (to_task_predictions). `index`: as Split's.
     """
 
     def written(value: Any, names: Mapping[int, str] | Sequence[str]) -> str:
@@ -156,8 +166,10 @@ def write_predictions(
 
     columns = ["index", "label", "prediction", *(f"logit_{id2label[i]}" for i in range(logits.shape[1]))]
     lines = ["\t".join(columns)]
-    for index, (row, prediction) in enumerate(zip(logits, predictions, strict=True)):
-        label = "" if model_labels is None else written(model_labels[index], id2label)
+    for row, (place, values, prediction) in enumerate(
+        zip(index or range(len(logits)), logits, predictions, strict=True)
+    ):
+        label = "" if model_labels is None else written(model_labels[row], id2label)
         prediction = written(prediction, task.label_names)
-        lines.append("\t".join([str(index), label, prediction, *(f"{value:.9g}" for value in row)]))
+        lines.append("\t".join([str(place), label, prediction, *(f"{value:.9g}" for value in values)]))
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -6,19 +6,41 @@ with source.reading():
 """
 
 import contextlib
+import logging
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import constants, errors
 from safetensors import SafetensorError
 
-from distilbart_mnli.errors import CommandError, HubError, InputError
+from distilbart_mnli.errors import CommandError, HubError, InputError, RunError
+
+logger = logging.getLogger(__name__)
 
 # What a damaged or a foreign file makes transformers, torch and safetensors raise.
-PYTHON_ERRORS = (OSError, ValueError, RuntimeError, TypeError, KeyError, AttributeError)
-READ_ERRORS = (*PYTHON_ERRORS, pickle.UnpicklingError, SafetensorError, errors.StrictDataclassError)
+PYTHON_ERRORS = (OSError, ValueError, RuntimeError, TypeError, LookupError, AttributeError, ArithmeticError)
+OTHER_ERRORS = (AssertionError, ImportError, pickle.UnpicklingError, SafetensorError, errors.StrictDataclassError)
+
+
+def is_library_error(error: Exception) -> bool:
+    """Whether a library raised it over what it was given; tokenizers raises Exception itself."""
+    return isinstance(error, (*PYTHON_ERRORS, *OTHER_ERRORS)) or type(error) is Exception
+
+
+@contextlib.contextmanager
+def reported(report: Callable[[CommandError], None]) -> Iterator[None]:
+    """Inside, whatever a library or a command raises goes to `report`, and no further."""
+    try:
+        yield
+    except CommandError as error:
+        report(error)
+    except Exception as error:
+        if not is_library_error(error):
+            raise
+        logger.debug("%s", error, exc_info=True)
+        report(RunError(f"{type(error).__name__}: {_in_short(error)}"))
 
 
 @dataclass(frozen=True)
@@ -49,7 +71,9 @@ class Source:
         """
         try:
             yield
-        except READ_ERRORS as error:
+        except Exception as error:
+            if not is_library_error(error):
+                raise
             raise self._explained(error) from error
 
     def _explained(self, error: BaseException) -> CommandError:

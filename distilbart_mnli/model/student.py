@@ -1,7 +1,7 @@
 """Building a student: the teacher with some of its layers left out, saved as a stock transformers model.
 
 What is copied is the teacher's tensors as they are, in the teacher's dtype: embeddings, the kept layers and the
-classification head, whose labels (id2label, label2id) are not touched. config.json gets three keys more:
+classification head with its labels. config.json is the teacher's as configuration.py reads it, and gets three keys:
 teacher_name_or_path (a Hub id as given, of a local folder its base name), encoder_layer_ids and decoder_layer_ids
 (indices into that teacher). A student can be the teacher of the next.
 
@@ -27,25 +27,17 @@ from transformers import (
     BartForSequenceClassification,
     PreTrainedTokenizerBase,
 )
-from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_INDEX_NAME, WEIGHTS_NAME
 
+from distilbart_mnli.data.tokens import check_tokenizer
 from distilbart_mnli.errors import InputError, RunError
 from distilbart_mnli.files import TEMPORARY, LocksNotSupported, atomic_folder, lock_file, lock_holder, remove_leftovers
-from distilbart_mnli.model.bart import count_parameters
+from distilbart_mnli.model.bart import count_parameters, shares_one_table
+from distilbart_mnli.model.configuration import ARCHITECTURE, check_head, read_config
 from distilbart_mnli.model.kept_layers import check_layers, select_layers, show_layers
-from distilbart_mnli.model.pretrained import (
-    ARCHITECTURE,
-    check_head,
-    read_card,
-    read_config,
-    read_tokenizer,
-    read_weights,
-)
+from distilbart_mnli.model.pretrained import WEIGHT_FILES, read_card, read_tokenizer, read_weights
 from distilbart_mnli.model.source import Source
 
 logger = logging.getLogger(__name__)
-
-WEIGHT_FILES = (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME, WEIGHTS_NAME, WEIGHTS_INDEX_NAME)
 
 
 @dataclass(frozen=True)
@@ -138,10 +130,10 @@ def _build(plan: StudentPlan, save_path: Path) -> Student:
     check_head(source, config)
     encoder_layer_ids = plan.kept("encoder", config.encoder_layers)
     decoder_layer_ids = plan.kept("decoder", config.decoder_layers)
-    tokenizer = read_tokenizer(source)
-    if len(tokenizer) > config.vocab_size:
-        raise source.refused(f"its tokenizer has {len(tokenizer)} entries, the model {config.vocab_size} embeddings")
-    teacher = read_weights(source, BartForSequenceClassification, dtype="auto")
+    tokenizer = read_tokenizer(source, config)
+    with source.reading():
+        check_tokenizer(tokenizer, config, config.max_position_embeddings, f"teacher {source.name}")
+    teacher = read_weights(source, BartForSequenceClassification, config=config, dtype="auto")
     model = copy_layers(teacher, encoder_layer_ids, decoder_layer_ids)
     # A local path says where files lay on one machine; only the folder's own name is worth publishing.
     model.config.teacher_name_or_path = Path(source.name).resolve().name if source.is_local else source.name
@@ -300,8 +292,7 @@ def verify_saved(folder: Path, expected: BartForSequenceClassification) -> None:
 
     require(type(model) is BartForSequenceClassification, f"reads back as {type(model).__name__}")
     require(model.config.label2id == expected.config.label2id, "has lost its labels")
-    tables = (model.model.shared, model.model.encoder.embed_tokens, model.model.decoder.embed_tokens)
-    require(len({table.weight.data_ptr() for table in tables}) == 1, "has token tables that do not share storage")
+    require(shares_one_table(model), "has token tables that do not share storage")
     saved = model.state_dict()
     for name, tensor in expected.state_dict().items():
         same = name in saved and saved[name].dtype == tensor.dtype and torch.equal(saved[name], tensor)

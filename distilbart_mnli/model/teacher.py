@@ -62,6 +62,8 @@ class Teacher:
     """int64 [num_labels]: the student's label id -> the teacher's."""
     same_ids: bool
     """Whether its tokenizer gives the same ids as the student's."""
+    train: TokenizedSplit | None = None
+    """The training set in its own tokens, where they are not the student's."""
 
 
 def load_teacher(args: Arguments, student: Loaded) -> Teacher:

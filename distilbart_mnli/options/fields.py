@@ -8,6 +8,7 @@ bool, int, float, dict, list or Literal[...]; what else its value must be stands
 """
 
 import ast
+import importlib.util
 import inspect
 import json
 import math
@@ -63,8 +64,24 @@ def positive(value: float) -> float:
     return value
 
 
+def steps_or_share(value: float) -> float:
+    """The check of a number of optimizer steps: whole, or below 1 a share of all steps, as in transformers."""
+    if value >= 1 and value % 1:
+        raise ValueError(f"must be a whole number of steps, or below 1 a share of all steps, not {value}")
+    return value
+
+
+def interval(value: float) -> float:
+    """The check of the optimizer steps between two events."""
+    if value <= 0:
+        raise ValueError(f"must be at least 1, or between 0 and 1 a share of all steps, not {value:g}")
+    return steps_or_share(value)
+
+
 def trackers(names: list) -> list[str] | None:
-    """The check of report_to; its "none" is as good as no tracker."""
+    """The check of report_to; its "none" is as good as no tracker, its "all" those that are installed."""
+    if names == ["all"]:
+        return [name for name in TRACKERS if importlib.util.find_spec(name)] or None
     for name in names:
         if name not in (*TRACKERS, "none"):
             raise ValueError(f"must name {', '.join(TRACKERS)} or none, not {shown(name)}")
@@ -82,6 +99,7 @@ FilePath = Annotated[str, os.path.expanduser]
 """A file, a folder, or a Hub id where either may stand; ~ is expanded wherever it was written."""
 Positive = Annotated[int, bounded(1)]
 Count = Annotated[int, bounded(0)]
+Interval = Annotated[float, interval]
 NotNegative = Annotated[float, bounded(0)]
 Share = Annotated[float, bounded(0, 1)]
 
@@ -92,7 +110,7 @@ class Arguments:
 
     # Model
     model_name_or_path: FilePath | None = None
-    """Folder or Hub id of the student (or any BART classifier) to train or evaluate."""
+    """Folder or Hub id of the student, or of any BART classifier, to train or evaluate."""
     model_revision: str = "main"
     """Branch, tag or commit of a model on the Hub."""
     config_name: FilePath | None = None
@@ -124,7 +142,7 @@ class Arguments:
     task_name: str | None = None
     """GLUE task, any spelling: CoLA, SST-2, MRPC, STS-B, QQP, MNLI, QNLI, RTE, WNLI, AX."""
     data_dir: FilePath | None = None
-    """Folder with the task's TSV files (download_glue_data.py makes it). Without it: nyu-mll/glue from the Hub."""
+    """Folder of the task's TSV files (download_glue_data.py makes it); none: from the Hub."""
     train_file: FilePath | None = None
     """Your own training data (CSV, TSV or JSON lines), instead of task_name."""
     validation_file: FilePath | None = None
@@ -203,6 +221,8 @@ class Arguments:
     """Seeds the order of the data."""
     full_determinism: bool = False
     """Deterministic GPU kernels: slower, and a resumed run equals the uninterrupted one bit for bit."""
+    require_same_bits: bool = False
+    """Stop, instead of a warning, if a resumed run would not end with the uninterrupted run's bits."""
     label_smoothing_factor: Share = 0.0
     """Share of the target spread over all labels."""
     expected_num_processes: Positive | None = None
@@ -225,18 +245,18 @@ class Arguments:
     """Schedule of the learning rate, by its name in transformers."""
     lr_scheduler_kwargs: dict | None = None
     """Further arguments of the schedule, as a JSON object."""
-    warmup_steps: NotNegative = 0.0
+    warmup_steps: Annotated[NotNegative, steps_or_share] = 0.0
     """Optimizer steps of warm-up; below 1, as a share of all steps."""
 
     # Evaluation, saving, logging
     eval_strategy: Literal["no", "steps", "epoch"] = "no"
     """When to evaluate during training."""
-    eval_steps: Positive | None = None
-    """Optimizer steps between evaluations (default: logging_steps)."""
+    eval_steps: Interval | None = None
+    """Optimizer steps between evaluations; below 1, as a share of all steps (default: logging_steps)."""
     save_strategy: Literal["no", "steps", "epoch"] = "steps"
     """When to write a checkpoint."""
-    save_steps: Positive = 500
-    """Optimizer steps between checkpoints."""
+    save_steps: Interval = 500.0
+    """Optimizer steps between checkpoints; below 1, as a share of all steps."""
     save_total_limit: Positive | None = None
     """Keep so many checkpoints; the best one is always kept."""
     save_dtype: Literal["float32", "float16", "bfloat16"] = "float32"
@@ -251,12 +271,12 @@ class Arguments:
     """Stop after so many evaluations without improvement."""
     early_stopping_threshold: NotNegative = 0.0
     """What counts as an improvement."""
-    logging_steps: Positive = 500
-    """Optimizer steps between log lines."""
+    logging_steps: Interval = 500.0
+    """Optimizer steps between log lines; below 1, as a share of all steps."""
     logging_first_step: bool = False
     """Log the first step as well."""
     report_to: Annotated[list, trackers] | None = None
-    """Trackers: none, or tensorboard, wandb, trackio (several: separated by commas)."""
+    """Trackers: none, all that are installed, or tensorboard, wandb, trackio (several: separated by commas)."""
     run_name: str | None = None
     """The run's name in the trackers."""
     disable_tqdm: bool = False

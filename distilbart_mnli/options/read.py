@@ -1,4 +1,4 @@
-"""The reader of run_glue.py's options: JSON, YAML, flags, the names of 2020, --help.
+"""The reader of run_glue.py's options: JSON, YAML, flags, the names of 2020.
 
 Values come from the defaults (fields.py), then from the JSON or YAML file, then from flags, each winning over the one
 before. File and flags go through one converter. Nothing is touched (no folder made, no model read) before all of it
@@ -15,31 +15,15 @@ from typing import Any, Literal
 
 from distilbart_mnli.command_line import did_you_mean
 from distilbart_mnli.errors import InputError
-from distilbart_mnli.options.fields import GROUPS, OPTIONS, VERBATIM, Arguments, help_texts, shown
+from distilbart_mnli.options.fields import OPTIONS, VERBATIM, Arguments, shown
+from distilbart_mnli.options.help import help_all, help_text
+from distilbart_mnli.options.names import OLD_NAMES, stray_word, unknown_option
 from distilbart_mnli.options.rules import check_together
 from distilbart_mnli.yaml_text import LONGEST, read_yaml
 
 logger = logging.getLogger(__name__)
 
-# Names of 2020 and of older releases of transformers: the name now (None: the key has no effect any more), or what
-# true and false are now. Each is translated with one log line.
-OLD_NAMES: dict[str, str | dict[bool, dict[str, str]] | None] = {
-    "evaluate_during_training": {True: {"eval_strategy": "steps"}, False: {}},
-    "group_by_length": {
-        True: {"train_sampling_strategy": "group_by_length"},
-        False: {"train_sampling_strategy": "random"},
-    },
-    "evaluation_strategy": "eval_strategy",
-    "warmup_ratio": "warmup_steps",
-    "per_gpu_train_batch_size": "per_device_train_batch_size",
-    "per_gpu_eval_batch_size": "per_device_eval_batch_size",
-    "max_length": "max_seq_length",
-    "no_cuda": "use_cpu",
-    "activation_checkpointing": "gradient_checkpointing",
-    "push_to_hub_model_id": "hub_model_id",
-    **dict.fromkeys(("overwrite_cache", "fp16_opt_level", "fp16_backend"), None),
-    **dict.fromkeys(("logging_dir", "local_rank", "use_fast_tokenizer"), None),
-}
+HELP = {"-h": help_text, "--help": help_text, "--help_all": help_all, "--help-all": help_all}
 TRUTH = {**dict.fromkeys(("true", "yes", "1", "on"), True), **dict.fromkeys(("false", "no", "0", "off"), False)}
 FILE_ENDINGS = (".json", ".yaml", ".yml")
 
@@ -50,10 +34,11 @@ def parse_arguments(argv: list[str]) -> Arguments:
     Raises:
         InputError: an unknown option (with the nearest known one), a wrong type, a value out of range, options that
             exclude each other, a file that cannot be read.
-        SystemExit: with 0 after --help.
+        SystemExit: with 0 after --help or --help_all.
     """
-    if "-h" in argv or "--help" in argv:
-        print(help_text())
+    asked = [text for flag, text in HELP.items() if flag in argv]
+    if asked:
+        print(asked[-1]())
         raise SystemExit(0)
     values: dict[str, Any] = {}
     if argv and not argv[0].startswith("-"):
@@ -67,24 +52,6 @@ def parse_arguments(argv: list[str]) -> Arguments:
     args = Arguments(**values)
     check_together(args)
     return args
-
-
-def help_text() -> str:
-    """--help: the options by group, each with its type or choices, its default and what it does."""
-    lines = [
-        "usage: run_glue.py [FILE.json | FILE.yaml] [--option value ...]",
-        "",
-        "Train, evaluate and publish a BART classifier on a GLUE task. Flags win over the file.",
-        "Booleans: --x, --x true, --x false, --no_x.",
-    ]
-    defaults = vars(Arguments())
-    for name, text in help_texts().items():
-        if name in GROUPS:
-            lines += ["", f"{GROUPS[name]}:"]
-        default = "none" if defaults[name] is None else str(defaults[name])
-        default = default.lower() if OPTIONS[name].kind is bool else default
-        lines += [f"  --{name}  ({OPTIONS[name].expected}; default {default})", f"      {text}"]
-    return "\n".join(lines)
 
 
 def read_file(path: Path) -> dict[str, Any]:
@@ -102,8 +69,12 @@ def read_file(path: Path) -> dict[str, Any]:
         text = data.decode("utf-8-sig")
         is_yaml = path.suffix in (".yaml", ".yml")
         values = read_yaml(text) if is_yaml else json.loads(text, object_pairs_hook=_no_key_twice)
+    except FileNotFoundError:
+        near = did_you_mean(path.name, [file.name for file in path.parent.glob("*.*")])
+        hint = near or "expected a file of options, such as args.json"
+        raise InputError(f"{path}: no such file in {Path.cwd()}; {hint}") from None
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+        raise InputError(f"{path}: cannot be read: {error.strerror}; expected a file of options") from None
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 (byte {error.start}); save it as UTF-8") from None
     except json.JSONDecodeError as error:
@@ -129,14 +100,13 @@ def _read_flags(argv: list[str]) -> dict[str, Any]:
     while rest:
         word = rest.pop(0)
         if not word.startswith("--") or word == "--":
-            first = "; a file of options goes first" if Path(word).suffix in FILE_ENDINGS else ""
-            raise InputError(f"command line: expected an --option, found {shown(word)}{first}")
+            raise stray_word(word, "a file of options goes first" if Path(word).suffix in FILE_ENDINGS else "")
         flag, equals, value = word[2:].partition("=")
         flag = flag.replace("-", "_")
         negated = flag.startswith("no_") and flag not in OPTIONS and flag not in OLD_NAMES
         name = flag[3:] if negated else flag
         if name not in OPTIONS and (negated or name not in OLD_NAMES):
-            raise _unknown(name, "command line")
+            raise unknown_option(name, "command line")
         is_switch = name in OLD_NAMES or OPTIONS[name].is_switch
         if negated:
             if OPTIONS[name].kind is not bool:
@@ -147,6 +117,8 @@ def _read_flags(argv: list[str]) -> dict[str, Any]:
         elif not equals:
             if rest and not rest[0].startswith("--") and not (is_switch and Path(rest[0]).suffix in FILE_ENDINGS):
                 value = rest.pop(0)
+                while name in OPTIONS and OPTIONS[name].kind is list and rest and not rest[0].startswith("-"):
+                    value += f",{rest.pop(0)}"  # several words, as for transformers' parser
             elif is_switch:
                 value = "true"
             else:
@@ -156,17 +128,12 @@ def _read_flags(argv: list[str]) -> dict[str, Any]:
     return values
 
 
-def _unknown(name: str, where: str) -> InputError:
-    hint = did_you_mean(name, [*OPTIONS, *OLD_NAMES]) or "; see run_glue.py --help"
-    return InputError(f"{where}: unknown option {name}{hint}")
-
-
 def _checked(values: dict[str, Any], where: str) -> dict[str, Any]:
     """Known names, each with a value of its declared type; of an old and a new name for one option, the new wins."""
     values = _renamed(values, where) | {name: value for name, value in values.items() if name not in OLD_NAMES}
     for name in values:
         if name not in OPTIONS:
-            raise _unknown(name, where)
+            raise unknown_option(name, where)
     return {name: _value(name, value, where) for name, value in values.items()}
 
 
@@ -197,7 +164,7 @@ def _value(name: str, value: Any, where: str) -> Any:
     option = OPTIONS[name]
     if value is None and option.optional:
         return None
-    if VERBATIM in option.checks and (value == "" or type(value) is int):  # -1 in a file is the word
+    if VERBATIM in option.checks and (value == "" or type(value) in (int, float)):  # -1 in a file is the word
         return str(value)
     if option.is_switch and option.kind is str and (truth := convert(bool, value)) is not None:
         return "true" if truth else None

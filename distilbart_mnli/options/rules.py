@@ -1,5 +1,6 @@
 """What the options of a run ask of each other; what one option asks of its own value stands in fields.py."""
 
+import math
 import re
 from collections.abc import Iterator
 
@@ -41,8 +42,6 @@ def _broken(args: Arguments) -> Iterator[str]:
         yield "predict_proba needs do_predict"
     if args.fp16 and args.bf16:
         yield "fp16 and bf16 exclude each other: set one of them to false"
-    if args.warmup_steps >= 1 and args.warmup_steps % 1:
-        yield f"warmup_steps {args.warmup_steps}: below 1 a share of all steps, from 1 on a whole number of them"
     if not args.do_train:
         return
     if args.max_steps == 0:
@@ -52,21 +51,65 @@ def _broken(args: Arguments) -> Iterator[str]:
     if args.lr_scheduler_type in FOLLOW_EVALUATIONS and args.eval_strategy == "no":
         yield f"lr_scheduler_type {args.lr_scheduler_type} follows evaluations: set eval_strategy to steps or epoch"
     _check_schedule(args)
-    for name in ("load_best_model_at_end", "early_stopping_patience"):
+    for name in ("load_best_model_at_end", "early_stopping_patience", "metric_for_best_model"):
         if getattr(args, name) and args.eval_strategy == "no":
             yield f"{name} needs evaluations: set eval_strategy to steps or epoch"
     if args.load_best_model_at_end:
-        best, every = "load_best_model_at_end needs", args.eval_steps or args.logging_steps
         if args.save_strategy != args.eval_strategy:
-            yield f"{best} save_strategy to be eval_strategy ({args.eval_strategy}), not {args.save_strategy}"
-        if args.save_strategy == "steps" and args.save_steps % every != 0:
-            yield f"{best} save_steps ({args.save_steps}) to be a multiple of eval_steps ({every})"
+            both = f"eval_strategy ({args.eval_strategy}), not {args.save_strategy}"
+            yield f"load_best_model_at_end needs save_strategy to be {both}"
+        yield from _unsaved_evaluations(args)
     if args.fit_encoder and args.teacher_model_name_or_path is None:
         yield "fit_encoder needs teacher_model_name_or_path: whose encoder states are learnt"
     if args.fit_encoder and args.freeze_encoder:
         yield "fit_encoder and freeze_encoder exclude each other: a frozen encoder learns nothing"
     if args.cache_encoder_outputs == "true" and (not args.freeze_encoder or args.frozen_encoder_dropout):
         yield "cache_encoder_outputs: true needs freeze_encoder true and frozen_encoder_dropout false"
+
+
+def _unsaved_evaluations(args: Arguments) -> Iterator[str]:
+    """Whether the best model could be one that no checkpoint holds."""
+    save, every = args.save_steps, args.eval_steps or args.logging_steps
+    if args.load_best_model_at_end and args.save_strategy == "steps":
+        if (save < 1) != (every < 1):
+            both = f"save_steps ({save:g}) and eval_steps ({every:g})"
+            yield f"load_best_model_at_end needs {both} both as steps, or both as shares"
+        elif not math.isclose(save / every, round(save / every), abs_tol=1e-9) or save < every:
+            yield f"load_best_model_at_end needs save_steps ({save:g}) to be a multiple of eval_steps ({every:g})"
+
+
+def fit_to_length(args: Arguments, total_steps: int) -> list[str]:
+    """Make shares of all steps into steps, in place, now that it is known how many there are.
+
+    They are rounded up, as in transformers' Trainer. save_steps may be no multiple of eval_steps then, without harm:
+    the loop also saves after an evaluation that is the best so far.
+
+    Returns:
+        What the training is too short for, one line each.
+    """
+    for name in ("logging_steps", "eval_steps", "save_steps"):
+        value = getattr(args, name)
+        if value is not None:
+            setattr(args, name, math.ceil(value * total_steps) if value < 1 else int(value))
+    found = []
+    warmup = args.warmup_steps if args.warmup_steps >= 1 else math.ceil(args.warmup_steps * total_steps)
+    if warmup >= total_steps and args.lr_scheduler_type not in ("constant", *FOLLOW_EVALUATIONS):
+        highest = args.learning_rate * (total_steps - 1) / warmup
+        found.append(
+            f"warmup_steps {warmup:g}, but the training has {total_steps} steps: the learning rate rises to "
+            f"{highest:.2g} and never arrives at {args.learning_rate:g}; set warmup_steps to a share, such "
+            "as 0.06, or to 0"
+        )
+    every = args.eval_steps or args.logging_steps
+    follows = (
+        args.load_best_model_at_end or args.early_stopping_patience or args.lr_scheduler_type in FOLLOW_EVALUATIONS
+    )
+    if args.eval_strategy == "steps" and every > total_steps and follows:
+        found.append(
+            f"eval_steps {every}, but the training has {total_steps} steps: there is no evaluation to choose the best "
+            "model, to stop early or to set the learning rate by; set eval_steps to a share of all steps, such as 0.25"
+        )
+    return found
 
 
 def _check_schedule(args: Arguments) -> None:

@@ -14,26 +14,30 @@ metadata: https://huggingface.co/docs/hub/model-cards.
 """
 
 import dataclasses
-import json
 import logging
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
 import jinja2
-import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub.utils import yaml_dump
 
+from distilbart_mnli.errors import InputError
 from distilbart_mnli.files import atomic_file
 from distilbart_mnli.publish import card_format
-from distilbart_mnli.publish.card_facts import METRIC_NAMES, Evaluation, Facts, Values, is_number, read_facts
+from distilbart_mnli.publish.card_facts import METRIC_NAMES, Evaluation, Facts, read_facts
 from distilbart_mnli.publish.curves import plot_training_curves
+from distilbart_mnli.publish.run_files import Values, is_number
+from distilbart_mnli.yaml_text import read_front_matter
 
 logger = logging.getLogger(__name__)
 
 FILE_NAME = "README.md"
 TEMPLATE = Path(__file__).with_name("model_card.md")
 EXAMPLE_TEXT = "The new tram line opens in May and will carry forty thousand people a day."
+_LANGUAGE = r"[A-Za-z]{2,8}(?:-[A-Za-z0-9]{2,8})*"
 EXAMPLE_LABELS = ("transport", "cooking", "politics")
 
 # Identifiers that the Hub takes as `license` (docs/hub/repositories-licenses); any other becomes license_name.
@@ -61,38 +65,81 @@ def write_model_card(output_dir: Path, hub_model_id: str | None = None, license:
         license: where the files of the run name none; default: the one that the card has.
 
     Raises:
-        InputError: output_dir is no folder, or one of its result files is not JSON.
+        InputError: output_dir is no folder, or one of its result files is not JSON; model_card.md is no template.
         RunError: the disk is full.
     """
     facts = read_facts(output_dir, hub_model_id)
     picture = plot_training_curves(output_dir) if facts.trained else None
     path = output_dir / FILE_NAME
-    old, old_body = _read_old_card(path)
-    if facts.license is None:
-        named = {key: old.get(key) for key in ("license", "license_name", "license_link")}
-        facts = dataclasses.replace(facts, run=Values(facts.run | ({"license": license} if license else named)))
-    if facts.license is None and facts.has_model:
+    try:
+        old = read_card(path)
+    except ValueError as error:
+        aside = path.with_name("README.old.md")
+        while aside.exists():
+            aside = aside.with_stem(aside.stem + ".old")
+        path.rename(aside)
+        logger.warning(f"model card: {path} cannot be read ({error}); it is kept as {aside.name}")
+        old = {}, ""
+    card = make_card(facts, old, picture.name if picture else None, license)
+    if card.data.get("license") is None and facts.has_model:
         logger.warning("model card: the license is left out, because no card of the teacher names one; --license does")
-    ours = card_metadata(facts)
-    kept = {key: value for key, value in old.items() if key not in (*ours, "model-index")}
-    body = join(old_body, render(facts, picture.name if picture else None))
-    # Through ModelCard, so that what is written is what the Hub's own client reads.
-    card = ModelCard(f"---\n{ModelCardData(**ours, **kept).to_yaml()}\n---\n\n{body}\n")
     with atomic_file(path, "the other files of the run are whole") as temporary:
         card.save(temporary)
 
 
-def add_license(output_dir: Path, license: str, hub_model_id: str | None = None) -> None:
-    """Give the card of a finished run a license if it names none; one that is there stays.
+def make_card(
+    facts: Facts, old: tuple[dict[str, Any], str] = ({}, ""), picture: str | None = None, license: str | None = None
+) -> ModelCard:
+    """The card of a run, joined with the one that is there.
+
+    Args:
+        old: from `read_card`.
+        picture: file name of the training curves.
+        license: as for `write_model_card`.
 
     Raises:
-        As `write_model_card`.
+        InputError: model_card.md, which anybody may edit, is no template any more.
     """
-    path = output_dir / FILE_NAME
-    named = _read_old_card(path)[0].get("license")
-    if not named:
+    metadata, body = old
+    if facts.license is None:
+        there = {key: metadata.get(key) for key in ("license", "license_name", "license_link")}
+        texts = {key: text for key, text in there.items() if isinstance(text, str)}
+        facts = dataclasses.replace(facts, run=Values(facts.run | ({"license": license} if license else texts)))
+    ours = card_metadata(facts)
+    kept = {key: value for key, value in metadata.items() if key not in (*ours, "model-index") and value is not None}
+    front = yaml_dump(ModelCardData(**ours).to_dict() | kept, sort_keys=False)
+    try:
+        body = join(body, render(facts, picture))
+    except jinja2.TemplateError as error:
+        raise InputError(f"{TEMPLATE}, line {getattr(error, 'lineno', '?')}: the card's template: {error}") from error
+    # Through ModelCard, so that what is written is what the Hub's own client reads.
+    return ModelCard(f"---\n{front}---\n\n{body}\n")
+
+
+def renew_model_card(output_dir: Path, hub_model_id: str | None = None, license: str | None = None) -> None:
+    """See to it, before a finished run is published, that its card is there and its own; a person's card of a model
+    that no run of ours made stays as it is.
+
+    Args:
+        license: added where the card names none; one that is there stays.
+
+    Raises:
+        InputError: the run did not come to its results; else as `write_model_card`.
+    """
+    facts, path = read_facts(output_dir, hub_model_id), output_dir / FILE_NAME
+    if not facts.is_finished:
+        raise InputError(
+            f"{output_dir}: the run that made this model did not come to its results, so nothing can be said of it: "
+            "finish it with --resume_from_checkpoint true, or evaluate it with --do_eval and --model_name_or_path "
+            f"{shlex.quote(str(output_dir))}"
+        )
+    try:
+        named, text = read_card(path)[0].get("license"), path.read_text(encoding="utf-8-sig") if path.is_file() else ""
+    except ValueError:
+        named, text = None, ""
+    if not text.strip() or (facts.stamp and f"<!-- of run {facts.stamp} -->" not in text) or (license and not named):
         write_model_card(output_dir, hub_model_id, license)
-    elif named != hub_license(license):
+    elif license and named != hub_license(license):
         logger.warning(
             f"model card: {path} names the license {named} already, so --license {license} changes nothing; edit it "
             "if it is wrong"
@@ -108,7 +155,7 @@ def card_metadata(facts: Facts) -> dict[str, Any]:
     license_id = hub_license(facts.license)
     pipeline = "zero-shot-classification" if facts.is_nli else "text-classification"
     return {
-        "language": facts.run["language"] or ("en" if facts.task else None),
+        "language": languages(facts.run["language"]) or ("en" if facts.task else None),
         "license": license_id,
         "license_name": license_name(facts) if license_id == "other" else None,
         "license_link": facts.license_link if license_id == "other" else None,
@@ -123,6 +170,12 @@ def card_metadata(facts: Facts) -> dict[str, Any]:
         "eval_results": [eval_result(facts, each, metric) for each in facts.evaluations for metric in each.scores]
         or None,
     }
+
+
+def languages(given: str | list[str] | None) -> str | list[str] | None:
+    """The codes among what the teacher's card calls its language (ISO 639, with a region or script)."""
+    codes = [code for code in ([given] if isinstance(given, str) else given or []) if re.fullmatch(_LANGUAGE, code)]
+    return codes if isinstance(given, list) else codes[0] if codes else None
 
 
 def hub_license(name: str | None) -> str | None:
@@ -188,8 +241,10 @@ _SECTION = re.compile(
     re.DOTALL,
 )
 _STRAY_MARKER = re.compile(r"<!-- (?:begin|end) generated: [^\n]*? -->\n?")
-# The notice above the sections, and what release 1.0 wrote below them.
-_COMMENT = re.compile(r"<!-- (?:What lies between begin and end|checksums of the generated metadata)[^\n]*? -->")
+# The notice and the stamp above the sections, and what release 1.0 wrote below them.
+_COMMENT = re.compile(
+    r"<!-- (?:What lies between begin and end|of run|checksums of the generated metadata)[^\n]*? -->\n?"
+)
 
 
 def render(facts: Facts, picture: str | None) -> str:
@@ -198,10 +253,10 @@ def render(facts: Facts, picture: str | None) -> str:
     Raises:
         jinja2.TemplateError: the template asks for something that there is not.
     """
-    environment = jinja2.Environment(  # Markdown, so nothing is escaped but by cell()
+    environment = jinja2.Environment(  # Markdown, so nothing is escaped but by escaped()
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
     )
-    helpers = ("cell", "command_lines", "figure", "layer_list", "link", "number", "option", "percent")
+    helpers = "command_lines escaped figure in_code layer_list link named number option percent quoted".split()
     text = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         facts=facts,
         picture=picture,
@@ -209,7 +264,6 @@ def render(facts: Facts, picture: str | None) -> str:
         example_labels=EXAMPLE_LABELS,
         metric_names=METRIC_NAMES,
         is_number=is_number,
-        json=json.dumps,
         **{name: getattr(card_format, name) for name in helpers},
     )
     return re.sub(r"\n{3,}", "\n\n", text)
@@ -243,21 +297,17 @@ def join(old_body: str, rendered: str) -> str:
     return "\n\n".join([notice.strip(), *texts])
 
 
-def _read_old_card(path: Path) -> tuple[dict[str, Any], str]:
-    """(metadata, body) of the README.md that is there; empty if there is none."""
-    if not path.is_file():
+def read_card(path: Path) -> tuple[dict[str, Any], str]:
+    """(metadata, body) of the README.md that is there; empty if there is none, or a link, which may lead to anybody's.
+
+    Raises:
+        ValueError: not UTF-8, or with metadata that is no YAML, or nothing that the Hub's client reads.
+    """
+    if path.is_symlink() or not path.is_file():
         return {}, ""
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        if not text.lstrip().startswith("---"):
-            return {}, text
-        card = ModelCard(text)
-        return card.data.to_dict(), card.text
-    except (ValueError, TypeError, yaml.YAMLError) as error:
-        aside = path.with_name("README.old.md")
-        while aside.exists():
-            aside = aside.with_stem(aside.stem + ".old")
-        path.rename(aside)
-        reason = " ".join(str(error).split())
-        logger.warning(f"model card: {path} cannot be read ({reason}); it is kept as {aside.name}")
-        return {}, ""
+        metadata, body = read_front_matter(path.read_text(encoding="utf-8-sig"))
+        ModelCardData(**metadata).to_yaml()
+    except (OSError, TypeError) as error:
+        raise ValueError(str(error)) from None
+    return metadata, body

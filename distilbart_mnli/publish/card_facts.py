@@ -6,19 +6,20 @@ Every file may be missing: a folder that was only evaluated has no config.json, 
 A fact that is not known is None and the card leaves its line out; nothing is guessed.
 """
 
+import hashlib
 import json
-import math
 import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
-from distilbart_mnli.data.labels import entailment_id, folded
+from distilbart_mnli.data.labels import entailment_id, folded, label_names
 from distilbart_mnli.data.splits import HUB_DATASET
 from distilbart_mnli.data.tasks import TASKS, Source, Task, set_suffix
 from distilbart_mnli.errors import InputError
 from distilbart_mnli.public_text import last_part
+from distilbart_mnli.publish.run_files import Values, is_number, read_json, read_results
 
 # Key in all_results.json without eval_ -> (name for a reader, id on hf.co/metrics, shown in percent)
 METRIC_NAMES = {
@@ -40,12 +41,7 @@ REPORTED_2020 = {
 TEACHER_2020 = "facebook/bart-large-mnli"
 REPORTED_2020_TEACHER = {"matched": "89.9", "mismatched": "90.01"}
 
-
-class Values(dict[str, Any]):
-    """The values of one JSON file; what it does not say is None."""
-
-    def __missing__(self, key: str) -> None:
-        return None
+_ADDRESS = r"https?://[^\s()<>\[\]\"'`|\\]+"  # nothing that could end the link of a card
 
 
 @dataclass(frozen=True)
@@ -87,13 +83,31 @@ class Facts:
     def title(self) -> str:
         return self.name.split("/")[-1]
 
+    @property
+    def stamp(self) -> str | None:
+        """What a card says of the run that it describes: its id, and a checksum of its results."""
+        if not re.fullmatch("[0-9a-f]{8,64}", self.run["id"] or ""):
+            return None
+        measured = {
+            key: value for key, value in self.results.items() if not re.search("runtime|per_second|time_", key)
+        }
+        results = json.dumps(measured, sort_keys=True).encode()
+        return f"{self.run['id']}, results {hashlib.sha256(results).hexdigest()[:12]}"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the results are there that the run which made the model was to leave; true where it has no id."""
+        if self.stamp is None:
+            return True
+        wanted = "eval_" if self.arguments["do_eval"] else "train_"
+        return any(key.startswith(wanted) for key in self.results)
+
     # -- the model ----------------------------------------------------------------------------------------------------
 
     @cached_property
     def labels(self) -> list[str]:
         """Label names in the model's order."""
-        names = self.config["id2label"] or {}
-        return [str(names[key]) for key in sorted(names, key=int)]
+        return list(label_names(self.config, f"{self.name}/config.json") or ())
 
     @property
     def entailment_id(self) -> int | None:
@@ -149,7 +163,7 @@ class Facts:
     def log_links(self) -> list[tuple[str, str]]:
         """(tracker, address) of the logs that a reader can open."""
         urls = self.run["tracker_urls"] or {}
-        return [(name, url) for name, url in urls.items() if re.match(r"https?://", str(url))]
+        return [(name, url) for name, url in urls.items() if re.fullmatch(_ADDRESS, str(url))]
 
     @property
     def license(self) -> str | None:
@@ -159,9 +173,10 @@ class Facts:
     def license_link(self) -> str | None:
         """Address of such a license's text. A file beside the teacher is not one beside the student."""
         link = self.run["license_link"]
-        if not link or re.match(r"https?://", link):
+        if not link or re.fullmatch(_ADDRESS, link):
             return link or None
-        return f"https://huggingface.co/{self.base_model}/blob/main/{link}" if self.base_model else None
+        is_file = re.fullmatch(r"[\w./-]+", link)
+        return f"https://huggingface.co/{self.base_model}/blob/main/{link}" if is_file and self.base_model else None
 
     # -- data and scores ----------------------------------------------------------------------------------------------
 
@@ -253,44 +268,21 @@ def read_facts(folder: Path, hub_model_id: str | None = None) -> Facts:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; a model card is written from the files of a finished run")
     arguments, state = read_json(folder / "training_args.json"), read_json(folder / "trainer_state.json")
+    found = read_json(folder / "all_results.json") or read_results(folder)
+    has_model = (folder / "config.json").is_file()
+    # eval_model: another model was evaluated into this folder
+    foreign = "eval_" if has_model and found["eval_model"] else "-"
+    results = {key: value for key, value in found.items() if is_number(value) and not key.startswith(foreign)}
     return Facts(
         name=hub_model_id or arguments["hub_model_id"] or folder.resolve().name,
         config=read_json(folder / "config.json"),
         arguments=arguments,
-        results=read_json(folder / "all_results.json") or _read_results(folder),
+        results=Values(results),
         state=state,
-        run=Values(state["run"] or {}),
+        run=state["run"] or Values(),
         tradeoffs=read_json(folder / "tradeoffs.json"),
-        has_model=(folder / "config.json").is_file(),
+        has_model=has_model,
     )
-
-
-def read_json(path: Path) -> Values:
-    """The object in `path`, empty if there is no such file. Raises InputError if it is not JSON, or no object."""
-    if not path.is_file():
-        return Values()
-    try:
-        return Values(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{path}: no JSON object ({error}); it is one of the files that a run writes") from error
-
-
-def _read_results(folder: Path) -> Values:
-    """eval_results_<set>.txt, all that the scripts of 2020 wrote: "key = value" lines."""
-    prefix = "eval_results_"
-    sets = sorted((path.stem.removeprefix(prefix) for path in folder.glob(f"{prefix}*.txt")), key=len)
-    results = Values()
-    for name in sets:
-        suffix = set_suffix(name, sets[0])
-        text = (folder / f"{prefix}{name}.txt").read_text(encoding="utf-8")
-        for key, value in re.findall(r"^(\w+) *= *(-?\d+(?:\.\d+)?(?:e[+-]?\d+)?) *$", text, re.MULTILINE):
-            results[key.removesuffix(suffix) + suffix] = json.loads(value)
-    return results
-
-
-def is_number(value: Any) -> TypeGuard[int | float]:
-    """A finite int or float; True and False are none."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def is_hub_id(name: str) -> bool:

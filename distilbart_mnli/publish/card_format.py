@@ -1,12 +1,20 @@
-"""How the model card writes numbers, names and commands in Markdown."""
+"""How the model card writes numbers, names and commands in Markdown.
 
+Whatever comes out of a file may be anybody's: a teacher's name, its labels, a folder. It goes through `escaped`, or
+through `named` and `quoted`, which use it.
+"""
+
+import itertools
+import json
+import re
 import shlex
 from collections.abc import Sequence
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
-from distilbart_mnli.public_text import public_command, without_paths
-from distilbart_mnli.publish.card_facts import is_hub_id, is_number
+from distilbart_mnli.public_text import public_command, visible, without_paths
+from distilbart_mnli.publish.card_facts import is_hub_id
+from distilbart_mnli.publish.run_files import is_number
 
 
 def percent(fraction: float) -> str:
@@ -32,15 +40,43 @@ def option(value: float) -> str:
     return f"{value:.12g}"
 
 
-def cell(value: Any) -> str:
-    """Text that stays inside its table cell, without local paths."""
-    text = without_paths(" ".join(str(value).split()))
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+# Markdown's characters (CommonMark 0.31, and GitHub's tables and strikethrough; $ for formulas). An underscore inside
+# a word, as in LABEL_0, and a sharp that begins no heading mean nothing; bare addresses become links by themselves.
+_MARKDOWN = re.compile(r"[\\`*\[\]|~$]|(?<![^\W_])_|_(?![^\W_])|(?<!\S)#")
+_ENTITY = re.compile(r"&(?=#?\w+;)")
+_ADDRESS = re.compile(r"(?<=[:])//|(?<=\b[wW]{3})\.|(?<=\w)@(?=\w)")
+
+
+def escaped(value: Any) -> str:
+    """Text of others as one line of Markdown that shows it as it is, in a table too: no markup, no HTML, no link.
+
+    Local paths are reduced to their last parts, characters that do not print are shown by their numbers.
+    """
+    text = visible(without_paths(" ".join(str(value).split())))
+    text = _ENTITY.sub("&amp;", text).replace("<", "&lt;")
+    text = _ADDRESS.sub(lambda found: "".join(f"&#{ord(character)};" for character in found[0]), text)
+    return _MARKDOWN.sub(lambda found: "\\" + found[0], text)
+
+
+def named(name: Any) -> str:
+    """A name in the type of code, where it holds nothing that could end that; else as `escaped`."""
+    plain = without_paths(str(name))
+    return f"`{plain}`" if re.fullmatch(r"[\w.,+=@/-]+", plain) else escaped(name)
+
+
+def quoted(value: Any) -> str:
+    """A text, or texts, as a literal of Python that holds no HTML comment."""
+    return json.dumps(value).replace("<", "\\u003c")
+
+
+def in_code(text: str) -> str:
+    """Text for a line of a block of code, which it cannot end, and which holds no HTML comment."""
+    return visible(text).replace("```", "").replace("<!--", "<! --")
 
 
 def link(name: str) -> str:
     """A model's name: a link if it is on the Hub."""
-    return f"[{name}](https://huggingface.co/{name})" if is_hub_id(name) else f"`{name}`"
+    return f"[{name}](https://huggingface.co/{name})" if is_hub_id(name) else named(name)
 
 
 def layer_list(ids: Sequence[int]) -> str:
@@ -57,9 +93,11 @@ def command_lines(command: str) -> str:
         words = [shlex.quote(word) for word in shlex.split(command)]
     except ValueError:  # an unclosed quote
         words = []
+    lines = [command]
     if words and len(command) >= 90:
-        command = "".join((" \\\n    " if word.startswith("--") else " ") + word for word in words).lstrip()
-    return command.replace("```", "")
+        starts = [0, *(place for place, word in enumerate(words) if place and word.startswith("--")), len(words)]
+        lines = [" ".join(words[start:end]) for start, end in itertools.pairwise(starts)]
+    return " \\\n    ".join(map(in_code, lines))
 
 
 _SHARES = ("accuracy", "f1", "agreement")  # words in keys of tradeoffs.json whose fractions are shown in percent
@@ -70,4 +108,4 @@ def figure(value: Any, key: str) -> str:
     if is_number(value):
         is_share = any(word in key for word in _SHARES) and isinstance(value, float) and 0 <= value <= 1
         return percent(value) if is_share else number(value)
-    return cell(value) if isinstance(value, str) else ""
+    return escaped(value) if isinstance(value, str) else ""

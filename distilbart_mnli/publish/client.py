@@ -5,16 +5,21 @@ import json
 import logging
 import os
 import re
+import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 import httpx2
-from huggingface_hub import HfApi, constants, get_session, get_token, set_client_factory
+import huggingface_hub
+from huggingface_hub import HfApi, close_session, constants, get_session, get_token, set_client_factory
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
 from distilbart_mnli.errors import HubError
 from distilbart_mnli.options.fields import Arguments
+from distilbart_mnli.public_text import visible, without_tokens
 
 logger = logging.getLogger(__name__)
 
@@ -22,8 +27,12 @@ TRANSIENT_STATUS = (408, 429, 500, 502, 503, 504)  # those that huggingface_hub 
 TOKEN_SETTINGS = "https://huggingface.co/settings/tokens"
 
 # All that the Hub's client raises: its own errors are httpx2's or OSErrors; hf_xet's are ConnectionError (network, but
-# also 401 and 403) and RuntimeError; bad metadata and a refused LFS batch are ValueErrors.
-CLIENT_ERRORS = (httpx2.HTTPError, OSError, RuntimeError, ValueError)
+# also 401, 403 and 404) and RuntimeError; bad metadata and a refused LFS batch are ValueErrors.
+CLIENT_ERRORS = (httpx2.HTTPError, httpx2.InvalidURL, OSError, RuntimeError, ValueError)
+# What it raises where an answer is not the Hub's, {} or a list: it reads it without a look.
+ODD_ANSWER = (LookupError, TypeError, AttributeError)
+
+CLIENT_FOLDER = str(Path(huggingface_hub.__file__).parent)
 
 Result = TypeVar("Result")
 
@@ -36,7 +45,7 @@ def connect(args: Arguments) -> HfApi:
         raise HubError(f"no token for the Hub: {str(error)[:200]}") from error
     if not token:
         raise HubError("not logged in to the Hub: `hf auth login`, or set HF_TOKEN")
-    # HF_ENDPOINT as it is now; huggingface_hub itself reads it once, when it is imported.
+    # HF_ENDPOINT as it is now, and as huggingface_hub takes it, which reads it once, when it is imported.
     return HfApi(endpoint=(os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/"), token=token)
 
 
@@ -50,6 +59,12 @@ def until(call: Callable[[], Result], seconds: float, api: HfApi) -> Result:
     while True:
         try:
             return call()
+        except ODD_ANSWER as error:
+            frames = traceback.extract_tb(error.__traceback__)
+            if not any(frame.filename.startswith(CLIENT_FOLDER) for frame in frames):
+                raise  # a fault of ours
+            reason = f"{type(error).__name__}: {error}"
+            raise HubError(f"{api.endpoint} answers otherwise than the Hub ({reason})") from error
         except CLIENT_ERRORS as error:
             reason = _reason(error, api)
             pause = max(wait, _retry_after(error))
@@ -60,6 +75,31 @@ def until(call: Callable[[], Result], seconds: float, api: HfApi) -> Result:
             logger.warning("%s; trying again in %.0f s", reason, pause)
         time.sleep(pause)
         wait = min(wait * 2, 8.0)
+
+
+def within(seconds: float, call: Callable[[], Result]) -> Result:
+    """`call`, if it is done in time. The client's own limits are for silence: of a byte a second it never tires.
+
+    Raises:
+        TimeoutError: it is not; its connection is closed.
+    """
+    outcome: list[Any] = []
+
+    def run() -> None:
+        try:
+            outcome.extend((None, call()))
+        except BaseException as error:  # raised again below, by the thread that waits
+            outcome.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if not outcome:
+        close_session()
+        raise TimeoutError(f"no whole answer within {seconds:g} s")
+    if outcome[0] is not None:
+        raise outcome[0]
+    return outcome[1]
 
 
 def _chain(error: BaseException) -> list[BaseException]:
@@ -76,18 +116,25 @@ def _status(error: BaseException) -> int | None:
     """The HTTP status behind an error; hf_xet hides it in a text."""
     if answer := _answer(error):
         return answer.response.status_code
-    found = re.search(r"\b(401|403)\b", str(error)) if isinstance(error, ConnectionError) else None
+    found = re.search(r"\((4\d\d|501) ", str(error)) if isinstance(error, ConnectionError) else None
     return int(found[1]) if found else None
 
 
 def _retry_after(error: BaseException) -> float:
     answer = _answer(error)
     value = answer.response.headers.get("Retry-After", "") if answer else ""
-    return float(value) if value.isdigit() else 0.0
+    return float(value) if re.fullmatch(r"[0-9]{1,6}", value) else 0.0
+
+
+def has_no_xet(error: BaseException) -> bool:
+    """Whether a server that knows nothing of xet storage answered: hf_xet hides the status in a text."""
+    return isinstance(error, ConnectionError) and _status(error) in (404, 405, 501) and "/xet-" in str(error)
 
 
 def _is_transient(error: BaseException) -> bool:
     status = _status(error)
+    if isinstance(error, RecursionError):  # an answer of a hundred thousand brackets
+        return False
     if isinstance(error, RuntimeError):
         # An upload that failed halfway. What arrived damaged is refused with some 4xx, and goes well the next time.
         return status not in (401, 403)
@@ -95,12 +142,12 @@ def _is_transient(error: BaseException) -> bool:
         return status in TRANSIENT_STATUS
     if isinstance(error, OfflineModeIsEnabled):
         return False
-    # JSONDecodeError: a proxy's page where an answer was expected.
+    # JSONDecodeError: a page of the network's (a proxy, a login) where an answer was expected.
     return isinstance(error, json.JSONDecodeError | httpx2.TransportError | ConnectionError | TimeoutError)
 
 
 def _reason(error: BaseException, api: HfApi) -> str:
-    """One line without the token."""
+    """One line without the token; what a server says may hold anything."""
     status, answer = _status(error), _answer(error)
     text = str(_chain(error)[-1])[:300]
     if answer:
@@ -114,21 +161,33 @@ def _reason(error: BaseException, api: HfApi) -> str:
         text = f"the Hub forbids it (403): the token lacks the right to write there; see {TOKEN_SETTINGS}"
     elif status is not None:
         text = f"the Hub answered {status}: {text}"
-    elif isinstance(error, httpx2.TransportError | ConnectionError):
+    elif isinstance(error, json.JSONDecodeError):
+        text = f"{api.endpoint} answered with something else than JSON: is there a login page in between?"
+    elif isinstance(error, httpx2.TransportError | ConnectionError | TimeoutError):
         text = f"{api.endpoint} cannot be reached: {text or type(error).__name__}"
-    return " ".join(text.replace(str(api.token), "***").split())
+    else:
+        text = f"{api.endpoint}: {text or type(error).__name__}"
+    return visible(without_tokens(" ".join(text.replace(str(api.token), "***").split())))
 
 
 @contextlib.contextmanager
 def client_timeout(read_seconds: float) -> Iterator[None]:
     """Give the Hub's client a time limit for silence; it has none."""
-    hooks = get_session().event_hooks  # the client's own: offline mode, an id for each request
+    own = get_session().event_hooks  # the client's: offline mode, an id for each request
 
-    def use(timeout: httpx2.Timeout | None) -> None:
+    def use(timeout: httpx2.Timeout | None, *on_response: Callable[[httpx2.Response], None]) -> None:
+        hooks = {**own, "response": [*own["response"], *on_response]}
         set_client_factory(lambda: httpx2.Client(event_hooks=hooks, follow_redirects=True, timeout=timeout))
 
-    use(httpx2.Timeout(read_seconds, connect=10.0))
+    use(httpx2.Timeout(read_seconds, connect=10.0), _drop_odd_retry_after)
     try:
         yield
     finally:
         use(None)  # as it was
+
+
+def _drop_odd_retry_after(response: httpx2.Response) -> None:
+    """The client would stumble over "²" and sleep through 99999999 s."""
+    value = response.headers.get("Retry-After")
+    if value is not None and not re.fullmatch(r"[0-9]{1,3}", value):
+        del response.headers["Retry-After"]

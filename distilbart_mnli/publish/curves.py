@@ -18,7 +18,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from distilbart_mnli.files import atomic_file
-from distilbart_mnli.publish.card_facts import METRIC_NAMES, is_number, read_json
+from distilbart_mnli.publish.card_facts import METRIC_NAMES
+from distilbart_mnli.publish.run_files import is_number, read_json
 
 FILE_NAME = "training_curves.png"
 
@@ -35,7 +36,7 @@ def read_curves(log_history: list[dict[str, Any]]) -> dict[str, Series]:
     for entry in log_history:
         for key, value in entry.items():
             name = _name(key)
-            if is_number(value) and (name == "loss" or name in METRIC_NAMES):
+            if is_number(value) and is_number(entry.get("step")) and (name == "loss" or name in METRIC_NAMES):
                 panels["Loss" if name == "loss" else "Score"].setdefault(key, []).append((entry["step"], value))
     return {title: curves for title, curves in panels.items() if curves}
 

@@ -1,6 +1,7 @@
 """What leaves the machine: the published files, copied to a clean folder, without local paths and without tokens."""
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -15,6 +16,7 @@ from huggingface_hub import get_token
 from distilbart_mnli.errors import InputError, RunError
 from distilbart_mnli.options.fields import Arguments
 from distilbart_mnli.public_text import SECRET_VARIABLES, without_paths
+from distilbart_mnli.publish.run_files import read_object
 
 PUBLISHED_FILES = (
     "config.json",
@@ -43,13 +45,26 @@ _CHUNK = 1 << 24
 
 
 def check_publishable(output_dir: Path) -> None:
-    """Raises InputError if output_dir does not hold a finished model."""
+    """Raises InputError if output_dir does not hold a finished model, or a link in the place of one of its files."""
+    refuse_links(output_dir)
     missing = [name for name in NEEDED_FILES if not (output_dir / name).is_file()]
     if missing:
         raise InputError(
             f"{output_dir}: no finished model to publish: {', '.join(missing)} missing; run_glue.py with do_train "
             "writes one there"
         )
+
+
+def looks_like_token(text: str) -> bool:
+    """Whether a text holds what looks like an access token of the Hub."""
+    return _TOKEN.search(text.encode("utf-8", "replace")) is not None
+
+
+def refuse_links(folder: Path) -> None:
+    """Raises InputError if a file that would be published is a link: what is behind it may be anybody's secret."""
+    for path in _matching(folder):
+        if path.is_symlink():
+            raise InputError(f"{path} is a link, and no link is published; put the file itself there, or remove it")
 
 
 def known_secrets(args: Arguments) -> list[str]:
@@ -59,16 +74,21 @@ def known_secrets(args: Arguments) -> list[str]:
 
 
 @contextlib.contextmanager
-def staged(output_dir: Path, secrets: Iterable[str]) -> Iterator[Path]:
+def staged(output_dir: Path, secrets: Iterable[str], *more_local: Path) -> Iterator[Path]:
     """A temporary folder, named as output_dir, with what will be published; gone afterwards.
 
     The weights are a symbolic link, so nothing large is copied. Local paths are reduced to base names in what others
     may have written: a teacher's settings, a person's words. What a run writes has none, and is refused with one.
 
+    Args:
+        more_local: further folders of this machine, paths into which must not be published.
+
     Raises:
+        InputError: one of the files is a link; config.json or tokenizer_config.json is no JSON object.
         RunError: a file holds a token or a path of this machine, or cannot be copied.
     """
-    roots = _local_roots(output_dir)
+    refuse_links(output_dir)
+    roots = _local_roots(output_dir.resolve().parent, *more_local)
     with tempfile.TemporaryDirectory(prefix="distilbart-mnli-") as temporary:
         folder = Path(temporary) / (output_dir.resolve().name or "model")
         try:
@@ -76,7 +96,7 @@ def staged(output_dir: Path, secrets: Iterable[str]) -> Iterator[Path]:
             for path in published_files(output_dir):
                 target = folder / path.name
                 if path.name in ("config.json", "tokenizer_config.json"):
-                    content = _public(json.loads(path.read_text(encoding="utf-8")))
+                    content = _public(read_object(path))
                     target.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
                 elif path.name == "README.md":
                     text = path.read_text(encoding="utf-8")
@@ -89,15 +109,28 @@ def staged(output_dir: Path, secrets: Iterable[str]) -> Iterator[Path]:
                         _refuse_paths(target, roots)
         except OSError as error:
             raise RunError(f"{error.filename}: cannot be staged: {error.strerror}") from error
-        except ValueError as error:
-            raise RunError(f"{path}: is not UTF-8, or not JSON: {error}") from error
+        except (ValueError, RecursionError) as error:
+            raise RunError(f"{path}: is not UTF-8, or nested too deeply: {error}") from error
         _refuse_secrets(folder, secrets)
         yield folder
 
 
 def published_files(folder: Path) -> list[Path]:
     """The files of PUBLISHED_FILES that are there, in that order."""
-    return [path for pattern in PUBLISHED_FILES for path in sorted(folder.glob(pattern)) if path.is_file()]
+    return [path for path in _matching(folder) if path.is_file()]
+
+
+def checksums(folder: Path) -> dict[str, bytes]:
+    """SHA-256 of every published file, by its name."""
+    sums = {}
+    for path in published_files(folder):
+        with path.open("rb") as file:
+            sums[path.name] = hashlib.file_digest(file, "sha256").digest()
+    return sums
+
+
+def _matching(folder: Path) -> list[Path]:
+    return [path for pattern in PUBLISHED_FILES for path in sorted(folder.glob(pattern))]
 
 
 def _public(value: Any, key: str = "") -> Any:
@@ -113,9 +146,9 @@ def _public(value: Any, key: str = "") -> Any:
     return without_paths(value)
 
 
-def _local_roots(output_dir: Path) -> re.Pattern[str]:
+def _local_roots(*folders: Path) -> re.Pattern[str]:
     """Finds paths into the folders of this user, run and machine. Prose may speak of any other: /usr/share."""
-    roots = {Path.home(), Path.cwd(), output_dir.resolve().parent, Path(tempfile.gettempdir())}
+    roots = {Path.home(), Path.cwd(), Path(tempfile.gettempdir()), *folders}
     longest_first = sorted((re.escape(str(root)) for root in roots if len(root.parts) > 1), key=len, reverse=True)
     return re.compile(rf"(?<![\w.~-])(?:{'|'.join(longest_first)})(?:/[^\s'\"`,;:)\]}}<>]*)?(?![\w-])")
 

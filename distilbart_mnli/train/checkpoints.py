@@ -30,6 +30,7 @@ from safetensors import SafetensorError
 
 from distilbart_mnli.errors import InputError, RunError
 from distilbart_mnli.files import atomic_folder, path_inside, remove
+from distilbart_mnli.train.record import Record, from_json
 
 logger = logging.getLogger(__name__)
 
@@ -109,9 +110,9 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
         ValueError: it is not whole; the message names the file.
     """
     try:
-        sums = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
+        sums = _read_json(checkpoint, MANIFEST)
         for name, entry in sums.items():
-            path = path_inside(checkpoint, name)
+            path = _file(checkpoint, name)
             if path.stat().st_size != entry["bytes"]:
                 raise ValueError(f"{name} has {path.stat().st_size} bytes instead of {entry['bytes']}")
             if _sha256(path) != entry["sha256"]:
@@ -119,56 +120,87 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
         for name in ("model.safetensors", "optimizer.safetensors", "random_states.safetensors", STATE):
             if name not in sums:
                 raise ValueError(f"{name} is missing")
-        state = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
+        state = _read_json(checkpoint, STATE)
         if not isinstance(state, dict) or not isinstance(state.get("resume"), dict):
             raise ValueError(f"{STATE} holds nothing to resume from")
         return state
-    except InputError as error:  # a name in the manifest
-        raise ValueError(str(error)) from None
     except OSError as error:
         raise ValueError(f"{Path(error.filename or MANIFEST).name}: {error.strerror}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, KeyError, TypeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{MANIFEST} or {STATE} is damaged ({error})") from None
 
 
-def read_resumable(checkpoint: Path) -> dict[str, Any]:
-    """read_state, and for a run that is to end with its best checkpoint a look at that one, which stands beside it.
+def _file(checkpoint: Path, name: str) -> Path:
+    """A file of a checkpoint; raises ValueError for a name that leads out of it, a link, and what is no plain file."""
+    try:
+        path = path_inside(checkpoint, name)
+    except InputError as error:
+        raise ValueError(str(error)) from None
+    if path.exists() and not path.is_file():  # a pipe would be waited for, a device has no end
+        raise ValueError(f"{name} is no file")
+    return path
+
+
+def _read_json(checkpoint: Path, name: str) -> Any:
+    try:
+        return json.loads(_file(checkpoint, name).read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError(f"{name} is nested too deeply") from None
+
+
+def read_record(checkpoint: Path) -> Record:
+    """What a whole checkpoint says of the training.
 
     Raises:
-        ValueError: one of the two is not whole.
+        ValueError: it is not whole, or of another release.
     """
     state = read_state(checkpoint)
-    best = _best_of(state)
-    if best is not None and best != checkpoint.name:
-        try:
-            read_state(checkpoint.parent / best)
-        except ValueError as error:
-            raise ValueError(f"its best checkpoint so far, {best}, is not: {error}") from None
-    return state
+    record = from_json(Record, state["resume"], "resume")
+    best, named = record.progress.best_step, state.get("best_model_checkpoint")
+    if named not in (None, f"checkpoint-{best}"):
+        raise ValueError(f"{STATE} names {str(named)[:60]!r} as its best checkpoint, but best_step is {best}")
+    return record
 
 
-def _best_of(state: dict[str, Any]) -> str | None:
-    """Name of the best checkpoint so far, if the run is to end with it."""
-    recipe = state["resume"].get("recipe") or {}
-    return state.get("best_model_checkpoint") if recipe.get("load_best_model_at_end") else None
-
-
-def find_resumable(output_dir: Path, asked: str) -> tuple[Path, dict[str, Any]] | None:
-    """The checkpoint to go on from and its state.
+def read_resumable(checkpoint: Path, check: Callable[[Path, Record], None] = lambda *_: None) -> Record:
+    """read_record, and for a run that is to end with its best checkpoint a look at that one, which stands beside it.
 
     Args:
-        asked: "true": the newest whole one, None if output_dir has none yet; else the path of one.
-            (Where a best one is needed and is not whole, the run goes on from before it and makes it again.)
+        check: raises ValueError if a checkpoint, whole as it is, does not fit the run.
 
     Raises:
-        InputError: the one asked for is missing or not whole; or there are some, and none is whole.
+        ValueError: one of the two cannot be used.
+    """
+    record = read_record(checkpoint)
+    check(checkpoint, record)
+    if record.needs_best not in (None, checkpoint.name):
+        best = checkpoint.parent / str(record.needs_best)
+        try:
+            check(best, read_record(best))
+        except ValueError as error:
+            raise ValueError(f"its best checkpoint so far, {best.name}, is not: {error}") from None
+    return record
+
+
+def find_resumable(
+    output_dir: Path, asked: str, check: Callable[[Path, Record], None] = lambda *_: None
+) -> tuple[Path, Record] | None:
+    """The checkpoint to go on from and its record.
+
+    Args:
+        asked: "true": the newest one that can be used, None if output_dir has none yet; else the path of one.
+            (Where a best one is needed and is not whole, the run goes on from before it and makes it again.)
+        check: as for read_resumable.
+
+    Raises:
+        InputError: the one asked for is missing or cannot be used; or there are some, and none can be.
     """
     if asked != "true":
         path = Path(asked)
         if not path.is_dir():
             raise InputError(f"resume_from_checkpoint: {path} is no folder")
         try:
-            return path, read_resumable(path)
+            return path, read_resumable(path, check)
         except ValueError as error:
             raise InputError(
                 f"resume_from_checkpoint: {path} is not whole: {error}; give another one, or true"
@@ -178,7 +210,7 @@ def find_resumable(output_dir: Path, asked: str) -> tuple[Path, dict[str, Any]] 
     found = sorted(checkpoints_in(output_dir), key=_age, reverse=True)
     for path in found:
         try:
-            return path, read_resumable(path)
+            return path, read_resumable(path, check)
         except ValueError as error:
             logger.warning("%s is not whole (%s): passed over", path.name, error)
     if found:
@@ -188,18 +220,24 @@ def find_resumable(output_dir: Path, asked: str) -> tuple[Path, dict[str, Any]] 
     return None
 
 
-def bring_best(checkpoint: Path, output_dir: Path, state: dict[str, Any]) -> None:
+def bring_best(checkpoint: Path, output_dir: Path, record: Record) -> None:
     """Copy the best checkpoint of a run that is resumed from another folder into output_dir, where it is looked for.
 
     Raises:
         RunError: no space left.
     """
-    best = _best_of(state)
-    if best is None or checkpoint.parent.resolve() == output_dir.resolve() or (output_dir / best).exists():
+    best = record.needs_best
+    if best is None or checkpoint.parent.resolve() == output_dir.resolve():
         return
+    if _resume_of(output_dir / best).get("run_id") == record.run_id:
+        return
+    source = checkpoint.parent / best
 
     def write(folder: Path) -> None:
-        shutil.copytree(checkpoint.parent / best, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST))
+        for name in json.loads((source / MANIFEST).read_text(encoding="utf-8")):  # and nothing else, read_state saw it
+            target = path_inside(folder, name)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path_inside(source, name), target)
 
     write_checkpoint(output_dir / best, write, f"a copy of {best}", f"{checkpoint} is whole")
 
@@ -229,7 +267,7 @@ def rotate(output_dir: Path, keep_last: int | None, keep: Iterable[Path], foreig
 def _resume_of(checkpoint: Path) -> dict[str, Any]:
     """What trainer_state.json says, unchecked; {} if it says nothing."""
     try:
-        return dict(json.loads((checkpoint / STATE).read_text(encoding="utf-8"))["resume"])
+        return dict(_read_json(checkpoint, STATE)["resume"])
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 

@@ -21,6 +21,9 @@ and number of steps the same. tests/xla counts them. torch_xla is imported only 
 
 import os
 import pickle
+import platform
+import re
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -33,6 +36,7 @@ from transformers.masking_utils import sdpa_mask
 
 from distilbart_mnli import processes
 from distilbart_mnli.data.batches import XLA_BUCKETS
+from distilbart_mnli.model.kernels import mkl_lacks_avx512
 from distilbart_mnli.processes import warn_once
 
 STATIC_ATTENTION = "sdpa_with_every_mask"
@@ -75,6 +79,18 @@ class Device:
             cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
             return f"cpu ({counted(torch.get_num_threads(), 'thread')} a process, {counted(cores, 'core')})"
         return str(self.torch_device)
+
+    def decides_bits(self) -> dict[str, Any]:
+        """What the last bits of a result depend on here, beside what is computed and the libraries."""
+        if self.is_cuda:
+            found = {"device": torch.cuda.get_device_name(self.torch_device), "cuda": torch.version.cuda}
+            return {**found, "float32_products": torch.get_float32_matmul_precision()}
+        return {
+            "device": f"{self.torch_device.type}: {processor_name()}",
+            "threads": torch.get_num_threads(),
+            "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+            "linear_kernels": "oneDNN" if mkl_lacks_avx512() else "torch's choice",
+        }
 
     def place(self, model: PreTrainedModel) -> None:
         """Move a model here, before its optimizer is made."""
@@ -124,6 +140,11 @@ class XLADevice(Device):
         import torch_xla.core.xla_model as xm
 
         return f"{self.torch_device} ({xm.xla_device_hw(self.torch_device)})"
+
+    def decides_bits(self) -> dict[str, Any]:
+        import torch_xla.core.xla_model as xm
+
+        return {"device": xm.xla_device_hw(self.torch_device)}
 
     def place(self, model: PreTrainedModel) -> None:
         """Its parameters are new ones afterwards, the token table three, which would be trained apart: tied again."""
@@ -221,6 +242,20 @@ def supports_bf16(device_type: str) -> bool:
     if device_type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return device_type not in FLOAT32_ONLY
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """CUDA has a class of its own for it, the CPU's allocator only a message."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def processor_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """What the processor is called; where the system does not say, its architecture."""
+    try:
+        found = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text("utf-8", "replace"), re.MULTILINE)
+    except OSError:
+        found = None
+    return found[1].strip() if found else platform.machine()
 
 
 def counted(number: int, noun: str = "process") -> str:

@@ -1,5 +1,6 @@
 """The evaluation sets of a run, and what an evaluation of them gives."""
 
+import dataclasses
 import time
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from distilbart_mnli.data.tokens import TokenizedSplit
 from distilbart_mnli.model.encoder_cache import EncoderCache
 from distilbart_mnli.model.predict import evaluate_logits, predict_logits
 from distilbart_mnli.train.run import Run, open_encoder_cache, tokenize_split
+from distilbart_mnli.train.signals import StopSignals
 
 
 @dataclass
@@ -54,18 +56,24 @@ def open_caches(run: Run, sets: list[EvaluationSet], times: int) -> None:
         evaluation_set.states = open_encoder_cache(run, evaluation_set.tokens, times)
 
 
-def logits_of(run: Run, tokens: TokenizedSplit, states: EncoderCache | None = None) -> np.ndarray:
-    """Logits float32 [rows, num_labels] of the model as it is now; the same on every process."""
+def logits_of(
+    run: Run, tokens: TokenizedSplit, signals: StopSignals, states: EncoderCache | None = None
+) -> np.ndarray:
+    """Logits float32 [rows, num_labels] of the model as it is now; the same on every process.
+
+    Raises:
+        StopRequested: before the next batch, on every process.
+    """
     collate = Collator(tokens, run.model.config.pad_token_id, run.padding, states, pin=run.device.is_cuda)
-    return predict_logits(run.model, collate, run.inference)
+    return predict_logits(run.model, collate, dataclasses.replace(run.inference, before_round=signals.check))
 
 
-def evaluate(run: Run, sets: list[EvaluationSet]) -> list[EvaluationResult]:
-    """Logits and metrics of all sets; the same on every process."""
+def evaluate(run: Run, sets: list[EvaluationSet], signals: StopSignals) -> list[EvaluationResult]:
+    """Logits and metrics of all sets; the same on every process. Raises StopRequested as logits_of does."""
     results = []
     for evaluation_set in sets:
         started, tokens = time.monotonic(), evaluation_set.tokens
-        logits = logits_of(run, tokens, evaluation_set.states)
+        logits = logits_of(run, tokens, signals, evaluation_set.states)
         assert tokens.labels is not None
         metrics = evaluate_logits(logits, tokens.labels, run.task, run.label_map)
         seconds = time.monotonic() - started

@@ -15,7 +15,7 @@ import logging
 import math
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import torch
@@ -23,46 +23,45 @@ from tqdm import tqdm
 
 from distilbart_mnli.command_line import resume_command
 from distilbart_mnli.data.batches import Collator, epoch_order, micro_batches, prefetch, steps_per_epoch
-from distilbart_mnli.data.splits import Split
+from distilbart_mnli.data.tokens import TokenizedSplit
 from distilbart_mnli.errors import RunError, StoppedBySignal
 from distilbart_mnli.model.bart import compile_layers
 from distilbart_mnli.model.encoder_cache import EncoderCache
 from distilbart_mnli.model.kernels import attention_kernels
 from distilbart_mnli.model.predict import FORWARD_INPUTS
 from distilbart_mnli.options.fields import FOLLOW_EVALUATIONS
-from distilbart_mnli.processes import gather_objects, max_over_ranks, raise_on_all_ranks, same_outcome_on_all_ranks
+from distilbart_mnli.options.rules import fit_to_length
+from distilbart_mnli.processes import gather_objects, raise_on_all_ranks, same_outcome_on_all_ranks
 from distilbart_mnli.train import checkpoints, resume
+from distilbart_mnli.train.device import is_out_of_memory
 from distilbart_mnli.train.evaluation import EvaluationResult, EvaluationSet, evaluate
+from distilbart_mnli.train.losses import PendingLosses
 from distilbart_mnli.train.objective import choose_objective
 from distilbart_mnli.train.optimizer import best_metric, make_optimizer, make_schedule
-from distilbart_mnli.train.run import Run, open_encoder_cache, tokenize_split
-from distilbart_mnli.train.signals import StopSignals
+from distilbart_mnli.train.recipe import decides_bits, make_recipe
+from distilbart_mnli.train.run import Run, open_encoder_cache
+from distilbart_mnli.train.signals import StopRequested, StopSignals
 from distilbart_mnli.train.state import Progress, Steps, TrainState
 from distilbart_mnli.train.trackers import Trackers
 
 logger = logging.getLogger(__name__)
 
 
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """CUDA has a class of its own for it, the CPU's allocator only a message."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-
-
 class Training:
     """One training on one set, with its evaluations, checkpoints and logs."""
 
-    def __init__(self, run: Run, texts: Split, sets: list[EvaluationSet], trackers: Trackers):
-        self.run, self.texts, self.sets, self.trackers = run, texts, sets, trackers
-        self.split = split = tokenize_split(run, texts)
+    def __init__(self, run: Run, split: TokenizedSplit, sets: list[EvaluationSet], trackers: Trackers):
+        self.run, self.split, self.sets, self.trackers = run, split, sets, trackers
         self.args, self.accelerator = run.args, run.accelerator
         per_epoch = steps_per_epoch(len(split), run.plan.effective)
         total = self.args.max_steps if self.args.max_steps > 0 else math.ceil(self.args.num_train_epochs * per_epoch)
         self.steps = Steps(per_epoch, total)
+        for remark in fit_to_length(self.args, total):
+            if run.is_main:
+                logger.warning("%s", remark)
         self.last_evaluation: tuple[int, list[EvaluationResult]] | None = None
         """The step of the newest evaluation, and what it gave."""
-        self._losses: list[torch.Tensor] = []
-        self._loss_examples: list[int] = []
-        self._grad_norm: torch.Tensor | None = None
+        self._losses = PendingLosses()
 
     # -- setting up ---------------------------------------------------------------------------------------------------
 
@@ -73,19 +72,20 @@ class Training:
             model_digest: of the weights that the training starts from.
         """
         run, args, model, device = self.run, self.args, self.run.model, self.run.device
-        recipe = resume.recipe(run, self.steps, model_digest, self.split, [found.tokens for found in self.sets])
-        checkpoint = resume.find_checkpoint(run, recipe)
+        recipe = make_recipe(run, self.steps, model_digest, self.split, [found.tokens for found in self.sets])
+        bits = decides_bits(run)
+        checkpoint = resume.find_checkpoint(run, self.steps, recipe, bits)
         if checkpoint is not None:
-            step = checkpoint.progress.step
+            step = checkpoint.record.progress.step
             logger.info("resuming from %s: step %d of %d", checkpoint.path.name, step, self.steps.total)
             resume.load_weights(run, checkpoint.path)
         model.train()
         device.place(model)
         optimizer, names = make_optimizer(args, model, run.precision)
         passes = self.steps.total / self.steps.per_epoch
-        resumed = None if checkpoint is None else checkpoint.cache_used
+        resumed = None if checkpoint is None else checkpoint.record.encoder_cache
         self.states: EncoderCache | None = open_encoder_cache(run, self.split, passes, resumed)
-        self.objective = choose_objective(run, self.texts, self.split, self.states)
+        self.objective = choose_objective(run, self.split, self.states)
         if args.gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
         if args.torch_compile:
@@ -101,6 +101,7 @@ class Training:
             scaler=self.accelerator.scaler,
             steps=self.steps,
             recipe=recipe,
+            bits=bits,
             cache_used=self.states is not None,
             train_examples=len(self.split),
             tracker_urls=self.trackers.urls,
@@ -121,29 +122,52 @@ class Training:
             StoppedBySignal: after the checkpoint; its message holds the command that resumes.
             RunError: a loss that is not finite, no memory, no space left.
         """
+        progress = self.state.progress
+        self._started, self._seconds_before = time.monotonic(), progress.seconds
+        shown, total = self.run.show_progress, self.steps.total
+        self.bar = tqdm(total=total, initial=progress.step, desc="Training", unit="step", disable=not shown)
+        self._log_clock = self._started
+        with StopSignals(self.run.rounds_between_checks) as self._signals, self.bar:
+            try:
+                self._train()
+            except StopRequested as stop:
+                self._stop(stop.number)
+        self._count_seconds()
+
+    def _train(self) -> None:
+        """Raises StopRequested between two batches."""
         progress, total = self.state.progress, self.steps.total
-        started, before = time.monotonic(), progress.seconds
-        self.bar = tqdm(
-            total=total, initial=progress.step, desc="Training", unit="step", disable=not self.run.show_progress
-        )
-        self._log_clock = started
-        with StopSignals() as signals, self.bar:
-            while progress.step < total and not progress.stopped_early:
-                for batches, examples in self._epoch():
+        if progress.evaluation_due and self.args.eval_strategy != "no":  # a signal came while it was done
+            self._evaluate_and_save()
+        while progress.step < total and not progress.stopped_early:
+            with contextlib.closing(self._epoch()) as steps:
+                for batches, examples in steps:
                     self._step(batches, examples)
-                    progress.seconds = before + time.monotonic() - started
+                    self._count_seconds()
                     self._after_step()
-                    self._obey(signals)
                     if progress.step >= total or progress.stopped_early:
                         break
-            if self._losses or progress.window:
-                self._flush_losses()
-            if self.args.save_strategy != "no" and self.state.saved_step != progress.step:
-                self._save()
-            self._obey(signals)  # one that came while the last checkpoint was written
-        progress.seconds = before + time.monotonic() - started
+        self._flush_losses()
+        if self.args.save_strategy != "no" and self.state.saved_step != progress.step:
+            self._save()
+        self._signals.check()  # for one that came while the last checkpoint was written
 
-    def _epoch(self) -> Iterator[tuple[Iterator[dict[str, torch.Tensor]], int]]:
+    def _count_seconds(self) -> None:
+        self.state.progress.seconds = self._seconds_before + time.monotonic() - self._started
+
+    def _stop(self, number: int) -> None:
+        """End the run with a checkpoint of the steps that are done.
+
+        Raises:
+            StoppedBySignal: on all processes; its message, on the first, holds the command that goes on.
+        """
+        step, total, name = self.state.progress.step, self.steps.total, signal.Signals(number).name
+        if self.state.saved_step != step and step > 0:
+            self._save()
+        line = f"stopped by {name} after step {step} of {total}; go on with: {resume_command()}"
+        raise_on_all_ranks(StoppedBySignal(line, number) if self.run.is_main else None)
+
+    def _epoch(self) -> Generator[tuple[Iterator[dict[str, torch.Tensor]], int]]:
         """The rest of the current epoch: every optimizer step's micro-batches (made ahead) and its example count."""
         run, args, step = self.run, self.args, self.state.progress.step
         epoch, position = divmod(step, self.steps.per_epoch)
@@ -169,12 +193,39 @@ class Training:
             yield moved
 
     def _step(self, batches: Iterator[dict[str, torch.Tensor]], examples: int) -> None:
-        """One optimizer step. DDP averages gradients over processes, so each gives its sum x processes / examples."""
-        run, processes = self.run, self.accelerator.num_processes
+        """One optimizer step. Raises StopRequested before a micro-batch, as if the step had not begun."""
+        device = self.run.device
+        before = (
+            None if device.static_shapes else device.random_state()
+        )  # there it is asked before the first one alone
+        try:
+            total = self._gradients(batches, examples)
+        except StopRequested:
+            if before is not None:
+                device.set_random_state(before)
+            raise
+        if self.args.max_grad_norm > 0:
+            self._losses.norm = self.accelerator.clip_grad_norm_(self.parameters, self.args.max_grad_norm)
+        self.optimizer.step()
+        if not self.accelerator.optimizer_step_was_skipped and self.args.lr_scheduler_type not in FOLLOW_EVALUATIONS:
+            self.state.scheduler.step()
+        self.optimizer.zero_grad(set_to_none=not self.run.device.static_shapes)
+        self.run.device.mark_step()
+        self._losses.add(total, examples)
+        self.state.progress.step += 1
+
+    def _gradients(self, batches: Iterator[dict[str, torch.Tensor]], examples: int) -> torch.Tensor:
+        """Forward and backward passes of a step; returns the sum of its losses on this process, float32 [].
+
+        DDP averages gradients over processes, so each gives its sum x processes / examples.
+        """
+        run, processes, step = self.run, self.accelerator.num_processes, self.state.progress.step
         scale = processes / examples
         count = -(-examples // (run.plan.per_device * processes))
         total = self._zero
         for number, batch in enumerate(batches):
+            if number == 0 or not run.device.static_shapes:
+                self._signals.check(step)
             last = number == count - 1
             with (
                 contextlib.nullcontext() if last else self.accelerator.no_sync(self.wrapped),
@@ -191,16 +242,7 @@ class Training:
                     raise self._out_of_memory(batch["input_ids"].shape) from None
             total = total + loss.detach()
             run.device.mark_step()
-        if self.args.max_grad_norm > 0:
-            self._grad_norm = self.accelerator.clip_grad_norm_(self.parameters, self.args.max_grad_norm)
-        self.optimizer.step()
-        if not self.accelerator.optimizer_step_was_skipped and self.args.lr_scheduler_type not in FOLLOW_EVALUATIONS:
-            self.state.scheduler.step()
-        self.optimizer.zero_grad(set_to_none=not run.device.static_shapes)
-        run.device.mark_step()
-        self._losses.append(total)
-        self._loss_examples.append(examples)
-        self.state.progress.step += 1
+        return total
 
     def _after_step(self) -> None:
         """Log, evaluate and save where it is due."""
@@ -210,9 +252,15 @@ class Training:
         if step % args.logging_steps == 0 or (step == 1 and args.logging_first_step) or step == self.steps.total:
             self._log()
         every = args.eval_steps or args.logging_steps
-        improved = False
-        if (args.eval_strategy == "steps" and step % every == 0) or (args.eval_strategy == "epoch" and end_of_epoch):
-            improved = self._evaluate()
+        by_step = args.eval_strategy == "steps" and step % every == 0
+        self.state.progress.evaluation_due = by_step or (args.eval_strategy == "epoch" and end_of_epoch)
+        self._evaluate_and_save()
+
+    def _evaluate_and_save(self) -> None:
+        """What is due after a step. A signal in the evaluation leaves it due, for the run that goes on."""
+        step, args = self.state.progress.step, self.args
+        improved = self.state.progress.evaluation_due and self._evaluate()
+        end_of_epoch = step % self.steps.per_epoch == 0 or step == self.steps.total
         if (
             (args.save_strategy == "steps" and step % args.save_steps == 0)
             or (args.save_strategy == "epoch" and end_of_epoch)
@@ -220,48 +268,11 @@ class Training:
         ):
             self._save()
 
-    def _obey(self, signals: StopSignals) -> None:
-        """Stop here if any process was signalled; all agree, without the device where that is possible."""
-        step = self.state.progress.step
-        if self.accelerator.num_processes > 1 and step % self.run.device.agree_steps:
-            return
-        number = max_over_ranks(signals.received)
-        if not number:
-            return
-        if self.state.saved_step != step:
-            self._save()
-        stopped = StoppedBySignal(
-            f"stopped by {signal.Signals(number).name} after step {step} of {self.steps.total}; "
-            f"go on with: {resume_command()}",
-            number,
-        )
-        raise_on_all_ranks(stopped if self.run.is_main else None)
-
     # -- losses and logs ----------------------------------------------------------------------------------------------
 
     def _flush_losses(self) -> None:
-        """Bring the losses since the last flush to the host, summed over processes in the order of ranks.
-
-        Raises:
-            RunError: one of them, or the last gradient, is not finite.
-        """
-        if not self._losses:
-            return
-        progress = self.state.progress
-        mine = self.run.device.to_host(self._losses).float().tolist()
-        sums = torch.tensor(gather_objects(mine), dtype=torch.float64).sum(dim=0).tolist()
-        first = progress.step - len(sums) + 1
-        for number, total in enumerate(sums):
-            if not math.isfinite(total):
-                raise RunError(f"the loss at step {first + number} is {total}; {self._advice()}")
-        scaled = self.state.scaler is not None  # an overflow is then expected, and its step skipped
-        if self._grad_norm is not None and not scaled and not math.isfinite(float(self._grad_norm)):
-            raise RunError(f"the gradient at step {progress.step} is not finite; {self._advice()}")
-        for total, examples in zip(sums, self._loss_examples, strict=True):
-            progress.window.append([total, examples])
-            progress.loss_sum += total
-            progress.loss_examples += examples
-        self._losses, self._loss_examples = [], []
+        """Raises RunError where one of the last losses, or the gradient, is not finite."""
+        self._losses.flush(self.state.progress, self.run.device, self.state.scaler is not None, self._advice())
 
     def _log(self) -> None:
         self._flush_losses()
@@ -270,8 +281,8 @@ class Training:
         entry: dict[str, Any] = {"epoch": round(self.state.epoch, 6), "step": progress.step}
         entry["loss"] = sum(total for total, _ in progress.window) / examples
         entry["learning_rate"] = float(self.state.optimizer.param_groups[0]["lr"])
-        if self._grad_norm is not None:
-            norm = float(self._grad_norm)
+        if self._losses.norm is not None:
+            norm = float(self._losses.norm)
             entry["grad_norm"] = norm if math.isfinite(norm) else None
         progress.window = []
         progress.log_history.append(entry)
@@ -287,8 +298,9 @@ class Training:
     def _evaluate(self) -> bool:
         """Evaluate all sets, log, and keep the books of best model and early stopping; true if this is the best."""
         args, progress, started = self.args, self.state.progress, time.monotonic()
-        results = evaluate(self.run, self.sets)
+        results = evaluate(self.run, self.sets, self._signals)
         self.run.model.train()
+        progress.evaluation_due = False
         seconds = time.monotonic() - started
         metrics = {key: value for result in results for key, value in result.named_metrics().items()}
         entry = {"epoch": round(self.state.epoch, 6), "step": progress.step, **metrics}

@@ -1,6 +1,6 @@
 """What a training minimises: one loss a row, from what the wrapped model gives for a batch.
 
-    objective = choose_objective(run, texts, split, states)
+    objective = choose_objective(run, split, states)
     losses = objective.losses(objective.module(**inputs), batch)        # float32 [batch]
 
 - LabelLoss: the rows' own labels. Fine-tuning, and "No Teacher Distillation".
@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from distilbart_mnli.data.splits import NO_LABEL, Split
-from distilbart_mnli.data.tokens import TokenizedSplit, tokenize
+from distilbart_mnli.data.splits import NO_LABEL
+from distilbart_mnli.data.tokens import TokenizedSplit
 from distilbart_mnli.model.bart import ShortCutBart
 from distilbart_mnli.model.encoder_cache import EncoderCache, default_folder
 from distilbart_mnli.model.frozen_encoder import FrozenEncoder
@@ -126,11 +126,11 @@ class EncoderFit:
 Objective = LabelLoss | EncoderFit
 
 
-def choose_objective(run: Run, texts: Split, split: TokenizedSplit, states: EncoderCache | None) -> Objective:
+def choose_objective(run: Run, split: TokenizedSplit, states: EncoderCache | None) -> Objective:
     """What `run` minimises on a set; a teacher's answers are read, or computed. All processes must call it.
 
     Args:
-        split: `texts`, tokenised for the student.
+        split: the training set, tokenised for the student.
         states: the student's own encoder states of it, if they are cached.
 
     Raises:
@@ -143,8 +143,8 @@ def choose_objective(run: Run, texts: Split, split: TokenizedSplit, states: Enco
     encoder = FrozenEncoder(teacher.model, run.compute_dtype, run.accelerator.autocast, Path(teacher.name).name)
     if args.fit_encoder:
         return EncoderFit(run.model, encoder, open_encoder_cache(run, split, math.inf, encoder=encoder))
-    if not teacher.same_ids:
-        split, states = tokenize(texts, teacher.tokenizer, args.max_seq_length, progress=run.show_progress), None
+    if teacher.train is not None:
+        split, states = teacher.train, None
     if states is not None and encoder.digest != run.frozen_encoder.digest:
         states = None
     folder = Path(args.encoder_cache_dir) if args.encoder_cache_dir else default_folder()

@@ -71,6 +71,11 @@ class Run:
         return self.is_main and not self.args.disable_tqdm and sys.stderr.isatty()
 
     @property
+    def rounds_between_checks(self) -> int:
+        """In every which step or batch the processes ask each other whether one was signalled."""
+        return self.device.agree_steps if self.accelerator.num_processes > 1 else 1
+
+    @property
     def padding(self) -> Padding:
         multiple = self.args.pad_to_multiple_of or (8 if self.device.is_cuda else 1)
         return Padding(self.args.max_seq_length, multiple, self.args.pad_to_max_length, self.device.buckets)

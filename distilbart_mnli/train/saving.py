@@ -13,12 +13,15 @@ import torch
 import transformers
 
 from distilbart_mnli.command_line import this_command
-from distilbart_mnli.errors import RunError
+from distilbart_mnli.errors import InputError, RunError
 from distilbart_mnli.files import atomic_file, finish_folder, remove, sync, temporary_folder
 from distilbart_mnli.model.bart import count_parameters, to_stock
 from distilbart_mnli.model.predict import to_task_predictions, write_predictions
 from distilbart_mnli.options.fields import Arguments
 from distilbart_mnli.public_text import public_command, shown_path
+from distilbart_mnli.publish import card
+from distilbart_mnli.publish.run_files import read_json
+from distilbart_mnli.publish.staging import PUBLISHED_FILES
 from distilbart_mnli.train import checkpoints
 from distilbart_mnli.train.evaluation import EvaluationResult, EvaluationSet
 from distilbart_mnli.train.launch import describe
@@ -28,7 +31,6 @@ from distilbart_mnli.train.state import TrainState
 logger = logging.getLogger(__name__)
 
 MODEL_IS_WHOLE = "the model in its folder is whole"
-RESULTS = "eval_results_*.txt eval_predictions_*.tsv all_results.json training_curves.png tradeoffs.json".split()
 
 
 def library_versions() -> dict[str, str]:
@@ -67,10 +69,15 @@ def write_trainer_state(path: Path, run: Run, state: TrainState, **more: Any) ->
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def run_facts(run: Run, state: TrainState) -> dict[str, Any]:
-    """The `run` object of trainer_state.json: what the model card says beside the options."""
-    card, (trainable, total) = run.loaded.card, count_parameters(run.model)
+def run_facts(run: Run, state: TrainState | None = None) -> dict[str, Any]:
+    """The `run` object of trainer_state.json: what the model card says beside the options.
+
+    Args:
+        state: None: of a run that has not begun.
+    """
+    start, (trainable, total) = run.loaded.card, count_parameters(run.model)
     return {
+        "id": state.progress.run_id if state else None,
         "command": public_command(this_command()),
         "task": run.task.name,
         "versions": library_versions(),
@@ -80,12 +87,12 @@ def run_facts(run: Run, state: TrainState) -> dict[str, Any]:
         "effective_batch_size": run.plan.effective,
         "trainable_parameters": trainable,
         "total_parameters": total,
-        "license": card.get("license") or run.args.license,
-        "license_name": card.get("license_name"),
-        "license_link": card.get("license_link"),
-        "language": card.get("language"),
-        "train_examples": state.train_examples,
-        "tracker_urls": state.tracker_urls,
+        "license": start.get("license") or run.args.license,
+        "license_name": start.get("license_name"),
+        "license_link": start.get("license_link"),
+        "language": start.get("language"),
+        "train_examples": state.train_examples if state else None,
+        "tracker_urls": state.tracker_urls if state else {},
         "date": datetime.date.today().isoformat(),
     }
 
@@ -112,12 +119,12 @@ def save_final_model(run: Run, state: TrainState) -> None:
         (temporary / "training_args.json").write_text(shown_arguments(run.args), encoding="utf-8")
         write_trainer_state(temporary / checkpoints.STATE, run, state)
         finish_folder(temporary)
-        for pattern in RESULTS:
-            for path in folder.glob(pattern):
-                remove(path)
         # An earlier model's weights first, the new ones last: a folder without them is not taken for a model, and
-        # never do weights and configuration of two models stand together.
-        remove(folder / "model.safetensors")
+        # never do weights and configuration, or tokenizer, or results of two models stand together.
+        for pattern in ("model.safetensors", "eval_predictions_*.tsv", *PUBLISHED_FILES):
+            for path in folder.glob(pattern):
+                if path.name != card.FILE_NAME:  # it may hold a person's words, and says whose card it is
+                    remove(path)
         for path in sorted(temporary.iterdir(), key=lambda path: path.name == "model.safetensors"):
             path.replace(folder / path.name)
         sync(folder)
@@ -147,9 +154,18 @@ def write_evaluation(run: Run, sets: list[EvaluationSet], results: list[Evaluati
         merged[f"eval_runtime{result.suffix}"] = round(result.seconds, 4)
         labels, predictions = evaluation_set.tokens.labels, to_task_predictions(result.logits, run.task, run.label_map)
         with atomic_file(run.output_dir / f"eval_predictions_{result.name}.tsv", MODEL_IS_WHOLE) as temporary:
-            write_predictions(temporary, result.logits, labels, predictions, id2label, run.task)
+            index = evaluation_set.texts.index
+            write_predictions(temporary, result.logits, labels, predictions, id2label, run.task, index)
         logger.info("%s: %s", result.name, ", ".join(f"{key} {value:.4f}" for key, value in metrics.items()))
-    merge_results(run.output_dir, merged)
+    foreign = not run.args.do_train and not evaluates_own_model(run.args)
+    beside = foreign and (run.output_dir / "model.safetensors").exists()  # the card of that model must not show them
+    merge_results(run.output_dir, {**merged, "eval_model": shown_path(run.loaded.name) if beside else None})
+
+
+def evaluates_own_model(args: Arguments) -> bool:
+    """Whether what is evaluated is the model in output_dir, trained before."""
+    place, folder = Path(args.model_name_or_path or ""), Path(args.output_dir or "")
+    return args.do_eval and not args.do_train and place.is_dir() and place.resolve() == folder.resolve()
 
 
 def training_results(run: Run, state: TrainState) -> dict[str, Any]:
@@ -169,16 +185,16 @@ def training_results(run: Run, state: TrainState) -> dict[str, Any]:
 
 
 def merge_results(output_dir: Path, values: dict[str, Any]) -> None:
-    """Add `values` to all_results.json."""
+    """Add `values` to all_results.json; a key whose value is None goes."""
     path = output_dir / "all_results.json"
     known: dict[str, Any] = {}
-    if path.exists():
-        try:
-            known = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            logger.warning("%s could not be read (%s): it is written anew", path, error)
+    try:
+        known = read_json(path)
+    except InputError as error:
+        logger.warning("%s; it is written anew", error)
+    merged = {key: value for key, value in {**known, **values}.items() if value is not None or key not in values}
     with atomic_file(path, MODEL_IS_WHOLE) as temporary:
-        temporary.write_text(json.dumps({**known, **values}, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(merged, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def remove_if_empty(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """What a checkpoint restores: all that decides what comes next. Tensors travel as safetensors, the rest as JSON."""
 
 import math
+import re
 import time
 import uuid
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 
-from distilbart_mnli.errors import InputError, RunError
+from distilbart_mnli.errors import InputError
 from distilbart_mnli.model.bart import ShortCutBart
 
 
@@ -35,6 +36,8 @@ class Progress:
     best_step: int | None = None
     evaluations_without_improvement: int = 0
     stopped_early: bool = False
+    evaluation_due: bool = False
+    """Whether the evaluation after this step was begun and is to be done again."""
     seconds: float = 0.0
     data_seconds: float = 0.0
 
@@ -77,7 +80,9 @@ class TrainState:
     """fp16's."""
     steps: Steps
     recipe: dict[str, Any]
-    """What decides the weights (resume.recipe)."""
+    """What decides the weights (recipe.make_recipe)."""
+    bits: dict[str, Any]
+    """What decides their bits beside it (recipe.decides_bits)."""
     cache_used: bool
     """Whether the encoder's states come from a cache."""
     train_examples: int
@@ -127,9 +132,18 @@ def save_optimizer(optimizer: torch.optim.Optimizer, names: list[str], path: Pat
         for key, value in entry.items()
     }
     save_file(tensors, path)
+    return group_values(optimizer)
+
+
+def group_values(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
+    """What JSON can hold of the parameter groups: all but the parameters."""
     return [
-        {key: value for key, value in group.items() if isinstance(value, int | float | bool | str | list | tuple)}
-        for group in state["param_groups"]
+        {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in group.items()
+            if key != "params" and isinstance(value, int | float | bool | str | list | tuple)
+        }
+        for group in optimizer.param_groups
     ]
 
 
@@ -163,18 +177,57 @@ def load_random_states(path: Path) -> list[dict[str, torch.Tensor]]:
     return [states[process] for process in sorted(states)]
 
 
+def check_tensors(checkpoint: Path, model: nn.Module, trained: list[str], num_processes: int) -> None:
+    """Whether the tensors of a checkpoint are those of this model, its optimizer and its processes; reads no values.
+
+    Args:
+        trained: names of the parameters that are trained.
+
+    Raises:
+        ValueError: names the file, and a tensor that is missing, unknown or of another shape.
+    """
+    state = model.state_dict(keep_vars=True)  # the parameters themselves: a shared one is one object
+    shapes = {name: list(tensor.shape) for name, tensor in state.items()}
+    found = _shapes(checkpoint / "model.safetensors")
+    # A shared tensor is saved under one of its names.
+    saved = {id(state[name]) for name in found if name in state}
+    needed = [name for name, tensor in state.items() if id(tensor) not in saved]
+    _compare("model.safetensors", found, shapes, needed)
+
+    moments = {f"{name}/{kind}": shapes[name] for name in trained for kind in ("exp_avg", "exp_avg_sq")}
+    moments |= {f"{name}/step": [] for name in trained}
+    found = _shapes(checkpoint / "optimizer.safetensors")
+    _compare("optimizer.safetensors", found, moments, [*moments] if found else [])  # none: fp16 skipped every step
+
+    found = _shapes(checkpoint / "random_states.safetensors")
+    needed = [f"{process}/cpu" for process in range(num_processes)]
+    expected = {name: shape for name, shape in found.items() if re.fullmatch(r"\d+/(cuda|xla)", name)}
+    expected |= {name: list(torch.get_rng_state().shape) for name in needed}
+    _compare("random_states.safetensors", found, expected, needed)
+
+
+def _shapes(path: Path) -> dict[str, list[int]]:
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            return {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path.name} holds no tensors ({error})") from None
+
+
+def _compare(file: str, found: dict[str, list[int]], shapes: dict[str, list[int]], needed: list[str]) -> None:
+    missing = [name for name in needed if name not in found]
+    odd = [name for name, shape in found.items() if shapes.get(name) != shape]
+    if missing or odd:
+        what = f"lacks {missing[0]}" if missing else f"has {odd[0]}, unknown here or of another shape"
+        raise ValueError(f"{file} {what}: of another model, or written by another release?")
+
+
 def copy_weights(model: nn.Module, checkpoint: Path) -> None:
-    """Copy a checkpoint's weights into `model`, in place, so that an optimizer keeps its parameters."""
-    tensors = load_file(checkpoint / "model.safetensors")
-    state = model.state_dict(keep_vars=True)  # the parameters themselves: a shared one is one object, on any device
+    """Copy a checkpoint's weights, which fit, into `model`, in place, so that an optimizer keeps its parameters."""
+    state = model.state_dict(keep_vars=True)  # on any device; a shared tensor is written under one of its names
     with torch.no_grad():
-        for name, tensor in tensors.items():
+        for name, tensor in load_file(checkpoint / "model.safetensors").items():
             state[name].copy_(tensor)
-    # A shared tensor is saved under one of its names; writing it there wrote the others.
-    written = {id(state[name]) for name in tensors}
-    missing = [name for name, tensor in state.items() if id(tensor) not in written]
-    if missing:
-        raise RunError(f"{checkpoint}: {len(missing)} tensors of the model are not in model.safetensors: {missing[0]}")
 
 
 def broadcast_weights(model: nn.Module) -> None:

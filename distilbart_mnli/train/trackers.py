@@ -20,6 +20,7 @@ from typing import Any
 from accelerate import tracking
 
 from distilbart_mnli.errors import InputError
+from distilbart_mnli.files import path_inside
 from distilbart_mnli.public_text import without_token_option
 
 logger = logging.getLogger(__name__)
@@ -72,7 +73,9 @@ class Trackers:
             with self._guard(name), argv_without_token():
                 # accelerate calls `run_name` what TensorBoard takes for the run, and the two others for the project.
                 if name == "tensorboard":
-                    tracker = CLASSES[name](run_name, logging_dir=output_dir / "runs")
+                    runs = path_inside(output_dir, "runs")
+                    path_inside(runs, run_name)
+                    tracker = CLASSES[name](run_name, logging_dir=runs)
                 else:
                     tracker = CLASSES[name](os.environ.get(f"{name.upper()}_PROJECT", PROJECT), name=run_name)
                 # accelerate constructs a tracker and starts it in two steps where it can.

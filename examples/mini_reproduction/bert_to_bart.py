@@ -33,7 +33,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 from distilbart_mnli.command_line import OneLineParser, set_up_logging
 from distilbart_mnli.data.tokens import check_tokenizer
 from distilbart_mnli.errors import run_command
-from distilbart_mnli.model.pretrained import read_card, read_settings, read_tokenizer, read_weights
+from distilbart_mnli.model.configuration import read_settings
+from distilbart_mnli.model.pretrained import read_card, read_tokenizer, read_weights
 from distilbart_mnli.model.source import Source
 from distilbart_mnli.model.student import check_save_path, describe, save_verified
 

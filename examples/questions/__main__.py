@@ -19,7 +19,7 @@ from pathlib import Path
 
 from distilbart_mnli.command_line import OneLineParser
 from distilbart_mnli.errors import CommandError, InputError, RunError, run_command
-from distilbart_mnli.model.pretrained import read_config
+from distilbart_mnli.model.configuration import read_config
 from distilbart_mnli.model.source import Source
 from examples.common import ROOT, Steps, is_model, markdown, shown
 from examples.questions.plan import Plan, Setting, questions, runs, student_command

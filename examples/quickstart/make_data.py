@@ -1,76 +1,59 @@
-"""A small world in which natural language inference can be learnt from nothing in a minute, in MNLI's file layout.
+"""A small world in which natural language inference can be learnt from nothing in seconds, in MNLI's file layout.
 
-    python examples/quickstart/make_data.py --data_dir outputs/quickstart/data --seed 0
+    python -m examples.quickstart.make_data --output_dir outputs/quickstart [--seed 0]
 
-A premise is one event, perhaps with a detail: "A girl sells a cheap violin." A hypothesis is about the event, the
-thing, the place, the hour or the topic of the text, and its label follows from what the premise says:
+writes data/train.tsv, data/dev_matched.tsv, data/dev_mismatched.tsv, and teacher-config/: the configuration and the
+tokenizer of a teacher that is still to be trained (run_glue.py's config_name).
 
-    entailment      by generalisation: "A child sells an instrument.", "The child is outdoors.",
-                    "This text is about music."
-    contradiction   by antonyms and negation: "A child buys an instrument.", "The instrument is not cheap."
-    neutral         by new facts: "A child sells food.", "The instrument is heavy." (nothing said about its weight)
+A premise tells an event and perhaps its topic, place and time: "Today at dawn Ann sells violins". A hypothesis is
+about one of the three, and its label follows from what the premise says about it:
 
-Antonyms, categories and kinds of hypotheses are drawn alike for all three labels, and negations stand in all of them,
-so a hypothesis by itself says little about its label. There are three genres, that is, ways to tell the event:
-train.tsv and dev_matched.tsv hold the first two, dev_mismatched.tsv the third.
+    entailment      the premise names an instance: "It is about music", "It is early"
+    contradiction   it names an instance of another value: "It is late", or the hypothesis denies it: "It is not early"
+    neutral         it is silent: "It is outdoors"
+
+All else is drawn alike for the three labels. There are three genres, that is, orders of telling: train.tsv and
+dev_matched.tsv hold the first two, dev_mismatched.tsv the third.
 """
 
-import argparse
-from dataclasses import dataclass
+import sys
 from pathlib import Path
 
 import numpy as np
+from transformers import BartConfig
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from distilbart_mnli.command_line import OneLineParser
+from distilbart_mnli.errors import InputError, run_command
+from examples.quickstart.make_tokenizer import make_tokenizer
 
 LABELS = ("entailment", "neutral", "contradiction")
 COLUMNS = (
     "index promptID pairID genre sentence1_binary_parse sentence2_binary_parse sentence1_parse sentence2_parse "
     "sentence1 sentence2 label1 gold_label"
 ).split()
-FILES = {"train": ("news", "diary"), "dev_matched": ("news", "diary"), "dev_mismatched": ("letter",)}
+SIZES = {"train": 6000, "dev_matched": 600, "dev_mismatched": 600}
+GENRES = {"train": ("news", "diary"), "dev_matched": ("news", "diary"), "dev_mismatched": ("letter",)}
 
-PEOPLE = {"child": ["boy", "girl"], "worker": ["baker", "nurse"]}
-# category -> (its topic, things)
-THINGS = {
-    "instrument": ("music", ["violin", "guitar"]),
-    "meal": ("cooking", ["soup", "pizza"]),
-    "vehicle": ("travel", ["train", "bus"]),
+# fact -> value -> how a premise says it. The texts are short, because attention learns soonest among few tokens.
+FACTS = {
+    "topic": {"music": ["violins", "guitars"], "cooking": ["soup", "pizza"], "travel": ["maps", "planes"]},
+    "place": {"indoors": ["at home", "at work"], "outdoors": ["at sea", "at camp"]},
+    "time": {"early": ["at dawn", "at breakfast"], "late": ["at midnight", "at dinner"]},
 }
-VERBS = [("buys", "sells"), ("finds", "loses")]
-BARE = {"buys": "buy", "sells": "sell", "finds": "find", "loses": "lose"}
-ADJECTIVES = [("new", "old"), ("cheap", "expensive")]
-PLACES = {"indoors": ["in the kitchen", "in the office"], "outdoors": ["in the garden", "on the beach"]}
-TIMES = {"early": ["at dawn", "before breakfast"], "late": ["at midnight", "after dinner"]}
-# How often a hypothesis has "not". No entailed one has: that an expensive violin is not cheap takes a negation and
-# an antonym at once, and a model that starts from nothing would need minutes more to find that out.
-NEGATED = {"entailment": 0.0, "neutral": 0.3, "contradiction": 0.5}
-
-
-@dataclass(frozen=True)
-class Event:
-    """What happened. Adjective, place and time are None where the premise is silent about them."""
-
-    person_category: str
-    person: str
-    verb: str
-    thing_category: str
-    thing: str
-    adjective: str | None
-    place_category: str | None
-    place: str | None
-    time_category: str | None
-    time: str | None
-
-    @property
-    def topic(self) -> str:
-        return THINGS[self.thing_category][0]
-
-
-def a(noun: str) -> str:
-    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
-
-
-def opposite(word: str, pairs: list[tuple[str, str]]) -> str:
-    return next(second if word == first else first for first, second in pairs if word in (first, second))
+# Which fact a hypothesis is about. A topic has three values, so it takes more examples than the others.
+ABOUT = ["topic", "topic", "place", "time"]
+# How often the first value of a fact is the true one. Were all values as frequent, neither text alone would tell
+# anything about the label: only their product would, and gradient descent is slow to find a product of which no
+# factor helps (Abbe et al., arXiv 2202.08658). In trials a teacher then stayed at 67 % for 200 steps, now for 50.
+USUAL = 0.65
+# How often a hypothesis has "not". No entailed one has: "not late" for "at dawn" would be a product of three.
+NEGATED = {"entailment": 0.0, "neutral": 0.3, "contradiction": 0.3}
+PEOPLE = ["Ann", "Tom", "Eve", "Max"]
+VERBS = ["buys", "sells", "finds", "loses"]
+# Words that shift all others, so that what is learnt does not depend on the place of a word.
+OPENINGS = ["", "today", "and today", "oh and today"]
 
 
 class Grammar:
@@ -85,79 +68,33 @@ class Grammar:
     def chance(self, probability: float = 0.5) -> bool:
         return bool(self.rng.random() < probability)
 
-    def event(self, adjective: bool, place: bool, time: bool) -> Event:
-        person_category, thing_category = self.pick(PEOPLE), self.pick(THINGS)
-        place_category, time_category = self.pick(PLACES), self.pick(TIMES)
-        return Event(
-            person_category=person_category,
-            person=self.pick(PEOPLE[person_category]),
-            verb=self.pick(self.pick(VERBS)),
-            thing_category=thing_category,
-            thing=self.pick(THINGS[thing_category][1]),
-            adjective=self.pick(self.pick(ADJECTIVES)) if adjective else None,
-            place_category=place_category if place else None,
-            place=self.pick(PLACES[place_category]) if place else None,
-            time_category=time_category if time else None,
-            time=self.pick(TIMES[time_category]) if time else None,
-        )
-
-    def premise(self, event: Event, genre: str) -> str:
-        thing = a(f"{event.adjective} {event.thing}" if event.adjective else event.thing)
-        core = f"{a(event.person)} {event.verb} {thing}"
-        place, time = event.place, event.time
-        if genre == "news":  # A girl sells a cheap violin in the garden at dawn.
-            words = [core, place, time]
-        elif genre == "diary":  # Today at dawn a girl sells a cheap violin in the garden.
-            words = ["today", time, core, place]
-        else:  # Today a girl sells a cheap violin in the garden at dawn.
-            words = ["today", core, place, time]
-        text = " ".join(word for word in words if word) + "."
-        return text[0].upper() + text[1:]
+    def value(self, fact: str) -> str:
+        usual, *others = FACTS[fact]
+        return usual if self.chance(USUAL) else self.pick(others)
 
     def example(self, label: str, genre: str) -> tuple[str, str]:
         """A premise of `genre` and a hypothesis for which `label` is true."""
-        # No text is neutral about its own topic, so topics are left to the other two labels.
-        kinds = ["event", "event", "thing", "place", "time"] + ["topic"] * (label != "neutral")
-        kind, neutral = self.pick(kinds), label == "neutral"
-        said = dict.fromkeys(("thing", "place", "time"), False)
-        if kind in said:
-            # Silence about the very detail that the hypothesis names makes it neutral; so do other adjectives.
-            said[kind] = not neutral or (kind == "thing" and self.chance())
-        event = self.event(said["thing"], said["place"], said["time"])
-        # `same`: the hypothesis names the event's own verb or detail, not its opposite; a negation denies it.
+        about = self.pick(ABOUT)
+        truth = {fact: self.value(fact) for fact in FACTS}
+        said = [fact for fact in FACTS if (label != "neutral" if fact == about else self.chance())]
         negated = self.chance(NEGATED[label])
-        same = self.chance() if neutral else label == "entailment" or negated
-        return self.premise(event, genre), getattr(self, f"about_{kind}")(event, neutral, same, negated)
-
-    def about_event(self, event: Event, neutral: bool, same: bool, negated: bool) -> str:
-        verb = event.verb if same else opposite(event.verb, VERBS)
-        category = event.thing_category
-        if neutral:
-            category = self.pick([other for other in THINGS if other != category])
-        does = f"does not {BARE[verb]}" if negated else verb
-        return f"A {event.person_category} {does} {a(category)}."
-
-    def about_thing(self, event: Event, neutral: bool, same: bool, negated: bool) -> str:
-        if neutral:
-            adjective = self.pick(self.pick([pair for pair in ADJECTIVES if event.adjective not in pair]))
+        if label == "neutral":
+            claim = self.pick(FACTS[about])
+        elif label == "entailment" or negated:
+            claim = truth[about]
         else:
-            adjective = event.adjective if same else opposite(event.adjective, ADJECTIVES)
-        return f"The {event.thing_category} is {'not ' * negated}{adjective}."
+            claim = self.pick([value for value in FACTS[about] if value != truth[about]])
+        hypothesis = f"It is {'not ' * negated}{'about ' * (about == 'topic')}{claim}"
+        return self.premise({fact: self.pick(FACTS[fact][truth[fact]]) for fact in said}, genre), hypothesis
 
-    def about_place(self, event: Event, neutral: bool, same: bool, negated: bool) -> str:
-        place = self.pick(PLACES) if neutral else event.place_category
-        place = place if same else opposite(place, [tuple(PLACES)])
-        return f"The {event.person_category} is {'not ' * negated}{place}."
-
-    def about_time(self, event: Event, neutral: bool, same: bool, negated: bool) -> str:
-        time = self.pick(TIMES) if neutral else event.time_category
-        time = time if same else opposite(time, [tuple(TIMES)])
-        return f"It is {'not ' * negated}{time}."
-
-    def about_topic(self, event: Event, neutral: bool, same: bool, negated: bool) -> str:
-        others = [topic for topic, _ in THINGS.values() if topic != event.topic]
-        topic = event.topic if same else self.pick(others)
-        return f"This text is {'not ' * negated}about {topic}."
+    def premise(self, said: dict[str, str], genre: str) -> str:
+        """`said`: fact -> its words."""
+        core = f"{self.pick(PEOPLE)} {self.pick(VERBS)} {said.pop('topic', 'something')}"
+        details = [said[fact] for fact in self.rng.permutation(sorted(said))]
+        # Details before the core. Now and then a diary has both there, as a letter always does.
+        before = {"news": 0, "diary": 2 if self.chance(0.25) else 1, "letter": 2}[genre]
+        text = " ".join([self.pick(OPENINGS), *details[:before], core, *details[before:]]).strip()
+        return text[0].upper() + text[1:]
 
 
 def make_examples(sizes: dict[str, int], seed: int = 0) -> dict[str, list[tuple[str, str, str, str]]]:
@@ -171,8 +108,8 @@ def make_examples(sizes: dict[str, int], seed: int = 0) -> dict[str, list[tuple[
         while len(rows) < sizes[name]:
             tries += 1
             if tries > 50 * sizes[name]:
-                raise SystemExit(f"{name}: the grammar has no {sizes[name]} different pairs; ask for fewer rows")
-            label, genre = LABELS[len(rows) % 3], grammar.pick(FILES[name])
+                raise InputError(f"{name}: the grammar has no {sizes[name]} different pairs; ask for fewer rows")
+            label, genre = LABELS[len(rows) % 3], grammar.pick(GENRES[name])
             pair = grammar.example(label, genre)
             if pair not in seen:
                 seen.add(pair)
@@ -181,31 +118,55 @@ def make_examples(sizes: dict[str, int], seed: int = 0) -> dict[str, list[tuple[
     return files
 
 
-def write_data(folder: Path, sizes: dict[str, int], seed: int = 0) -> None:
-    """train.tsv, dev_matched.tsv and dev_mismatched.tsv with MNLI's columns; its parses are left blank."""
+def write_data(folder: Path, sizes: dict[str, int], seed: int = 0) -> list[str]:
+    """train.tsv, dev_matched.tsv and dev_mismatched.tsv with MNLI's columns; returns the texts of the first."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, rows in make_examples(sizes, seed).items():
+    examples = make_examples(sizes, seed)
+    for name, rows in examples.items():
         lines = ["\t".join(COLUMNS)]
         for index, (genre, premise, hypothesis, label) in enumerate(rows):
             ids = [str(index), str(index), f"{index}{label[0]}", genre]
-            row = [*ids, "", "", "", "", premise, hypothesis, label, label]
-            lines.append("\t".join(row))
+            lines.append("\t".join([*ids, "", "", "", "", premise, hypothesis, label, label]))
         (folder / f"{name}.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return [text for _, premise, hypothesis, _ in examples["train"] for text in (premise, hypothesis)]
 
 
-SIZES = {"train": 6000, "dev_matched": 600, "dev_mismatched": 600}
+def write_teacher_config(folder: Path, texts: list[str]) -> None:
+    """What run_glue.py's config_name needs to train a teacher from nothing: sizes, and a tokenizer for `texts`."""
+    tokenizer = make_tokenizer(texts, vocab_size=500)
+    labels = ("contradiction", "neutral", "entailment")  # the order of facebook/bart-large-mnli
+    BartConfig(
+        vocab_size=len(tokenizer),
+        d_model=32,
+        encoder_layers=2,
+        decoder_layers=3,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=64,
+        decoder_ffn_dim=64,
+        max_position_embeddings=64,
+        dropout=0.0,
+        attention_dropout=0.0,
+        classifier_dropout=0.0,
+        # 0.85 / sqrt(d_model): a layer changes its input by about as much as the input is. With BART's 0.02 one as
+        # narrow as this passes its input on, and leaving it out would do no harm.
+        init_std=0.15,
+        id2label=dict(enumerate(labels)),
+        label2id={label: index for index, label in enumerate(labels)},
+        architectures=["BartForSequenceClassification"],
+    ).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data_dir", type=Path, required=True)
-    parser.add_argument("--seed", type=int, default=0)
-    for name, size in SIZES.items():
-        parser.add_argument(f"--{name}", type=int, default=size, metavar="ROWS")
+    parser = OneLineParser(prog="python -m examples.quickstart.make_data", description=__doc__)
+    parser.add_argument("--output_dir", type=Path, required=True, metavar="FOLDER", help="data/ and teacher-config/")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the rows (default: 0)")
     args = parser.parse_args()
-    write_data(args.data_dir, {name: getattr(args, name) for name in SIZES}, args.seed)
-    print(f"{args.data_dir}: " + ", ".join(f"{name}.tsv {getattr(args, name)} rows" for name in SIZES))
+    folder = args.output_dir.expanduser()
+    write_teacher_config(folder / "teacher-config", write_data(folder / "data", SIZES, args.seed))
+    print(f"{folder / 'data'}: " + ", ".join(f"{name}.tsv {size} rows" for name, size in SIZES.items()))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(main))

@@ -261,13 +261,13 @@ def test_weights_that_are_not_finite_are_never_the_result(shop, tmp_path, monkey
             self.parameters[0].data.view(-1)[0] = float("inf")
 
     monkeypatch.setattr(training.Training, "_step", spoil)
-    options = options_in(shop, tmp_path, save_strategy="no", load_best_model_at_end=False, eval_strategy="no")
-    code, error = train_here(options)
+    nothing = {"save_strategy": "no", "eval_strategy": "no", "metric_for_best_model": None}
+    code, error = train_here(options_in(shop, tmp_path, load_best_model_at_end=False, **nothing))
     assert code == 1 and "not finite" in error
     assert not list(tmp_path.rglob("model.safetensors"))
 
 
-def test_a_model_with_a_weight_that_is_not_finite_trains_no_step_further_than_it_is_seen(shop, tmp_path):
+def test_a_model_with_a_weight_that_is_not_finite_is_refused_before_the_training(shop, tmp_path):
     from safetensors.torch import save_file
 
     shutil.copytree(shop.folder / "student", tmp_path / "student")
@@ -276,8 +276,8 @@ def test_a_model_with_a_weight_that_is_not_finite_trains_no_step_further_than_it
     save_file(tensors, tmp_path / "student/model.safetensors", metadata={"format": "pt"})
     options = options_in(shop, tmp_path, model_name_or_path=str(tmp_path / "student"))
     code, error = train_here(options)
-    assert code == 1 and "step 1 is nan" in error and "no checkpoint" in error
-    assert not checkpoints.checkpoints_in(tmp_path / "out")
+    assert code == 2 and "not finite" in error and str(tmp_path / "student") in error
+    assert not (tmp_path / "out").exists()
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from tests.support.tiny import tiny_bart, tiny_mnli
 
 README = ROOT / "README.md"
 # Tested elsewhere: the download (test_download.py), the examples and the benchmarks (their own tests).
-ELSEWHERE = ("python -m", "source ", "pip ", "make ", "python download_glue_data.py", "examples/", "SMOKE=")
+ELSEWHERE = ("python -m", "source ", "pip ", "make ", "python download_glue_data.py", "bash ", "SMOKE=1 bash ")
 
 
 def run(command: str) -> None:

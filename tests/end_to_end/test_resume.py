@@ -11,13 +11,16 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from distilbart_mnli.data import batches as batching
 from distilbart_mnli.train import loop as training
+from distilbart_mnli.train import stages
 from distilbart_mnli.train.device import Device
-from tests.support.files import flip_bit
+from tests.support.files import everything_in, flip_bit
 from tests.support.in_process import train_here, weights
-from tests.support.training_runs import Workshop, digest, only_checkpoint, outcome, run_list
+from tests.support.training_runs import Workshop, digest, only_checkpoint, outcome, run_list, sign_manifest
 
 pytestmark = pytest.mark.xdist_group("resume")
 
@@ -242,8 +245,6 @@ def test_other_content_under_the_same_path_is_refused(shop, uninterrupted, tmp_p
     for name in ("student", "data"):
         shutil.copytree(shop.folder / name, tmp_path / name)
     if what == "model":
-        from safetensors.torch import save_file
-
         tensors = weights(tmp_path / "student")
         tensors["classification_head.out_proj.bias"][0] += 1e-6
         save_file(tensors, tmp_path / "student/model.safetensors", metadata={"format": "pt"})
@@ -265,8 +266,128 @@ def test_other_content_under_the_same_path_is_refused(shop, uninterrupted, tmp_p
     assert code == 2 and f"{what}: " in error, error
 
 
+def edit_state(checkpoint: Path, change) -> None:
+    """Change what a checkpoint's trainer_state.json says, checksum included."""
+    path = checkpoint / "trainer_state.json"
+    state = json.loads(path.read_text(encoding="utf-8"))
+    change(state)
+    path.write_text(json.dumps(state), encoding="utf-8")
+    sign_manifest(checkpoint)
+
+
+def test_a_checkpoint_written_before_its_record_grew_is_resumed(shop, uninterrupted, tmp_path, caplog):
+    def older(state: dict) -> None:
+        del state["resume"]["decides_bits"], state["resume"]["progress"]["evaluation_due"]
+        del state["resume"]["recipe"]["torch_compile"]  # an option with its default
+
+    only_checkpoint(uninterrupted(FIRST), tmp_path / "out", 5)
+    edit_state(tmp_path / "out/checkpoint-5", older)
+    options = shop.options(tmp_path / "out", **CONFIGURATIONS[FIRST])
+    assert train_here(options, ("--resume_from_checkpoint",)) == (0, "")
+    assert "resuming from checkpoint-5" in caplog.text and "bits" not in caplog.text
+    assert outcome(tmp_path / "out") == outcome(uninterrupted(FIRST))
+
+
+def test_what_else_decides_the_bits_is_named_and_refused_if_asked(shop, uninterrupted, tmp_path, caplog):
+    only_checkpoint(uninterrupted(FIRST), tmp_path / "out", 5)
+    options = shop.options(tmp_path / "out", **CONFIGURATIONS[FIRST])
+    flags = ("--resume_from_checkpoint", "--require_same_bits")
+
+    def elsewhere(state: dict) -> None:
+        state["resume"]["decides_bits"].update(threads=64, torch="1.0")
+
+    edit_state(tmp_path / "out/checkpoint-5", elsewhere)
+    before = everything_in(tmp_path / "out")
+    code, error = train_here(options, flags)
+    assert code == 2 and "require_same_bits" in error and "threads: 64 -> 1" in error and 'torch: "1.0" -> ' in error
+    assert {name: data for name, data in before.items() if name != ".lock"} == everything_in(tmp_path / "out")
+    assert train_here(options, ("--resume_from_checkpoint",)) == (0, "")
+    (line,) = [r.getMessage() for r in caplog.records if r.levelname == "WARNING" and "bits" in r.getMessage()]
+    assert "checkpoint-5" in line and "threads: 64 -> 1" in line and "device" not in line
+
+
+def test_the_same_bits_can_be_asked_for_and_are_had(shop, uninterrupted, tmp_path, caplog):
+    found = resumed(shop, uninterrupted(FIRST), FIRST, 5, tmp_path, require_same_bits=True)
+    assert outcome(found) == outcome(uninterrupted(FIRST)) and "bits" not in caplog.text
+    facts = json.loads((found / "checkpoint-18/trainer_state.json").read_text())["resume"]["decides_bits"]
+    assert facts["threads"] == 1 and facts["cpu_capability"] == torch.backends.cpu.get_cpu_capability()
+    torch.set_num_threads(2)
+    try:
+        here = Device(torch.device("cpu")).decides_bits()
+        assert here["threads"] == 2 and {**facts, **here, "threads": 1} == facts
+    finally:
+        torch.set_num_threads(1)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # From where
+
+
+def other_shape(tensors: dict) -> None:
+    name = next(name for name in tensors if tensors[name].dim() > 1)
+    tensors[name] = tensors[name][:-1].clone()
+
+
+def one_more(tensors: dict) -> None:
+    tensors["0/more"] = torch.zeros(3)
+
+
+def one_less(tensors: dict) -> None:
+    del tensors[sorted(tensors)[-1]]
+
+
+@pytest.mark.parametrize("name", ["model", "optimizer", "random_states"])
+@pytest.mark.parametrize("change", [other_shape, one_more, one_less])
+def test_tensors_of_another_release_are_passed_over(shop, uninterrupted, tmp_path, caplog, name, change):
+    if name == "random_states" and change is other_shape:
+        change = lambda tensors: tensors.update({"0/cpu": tensors["0/cpu"][:-1].clone()})  # noqa: E731
+    only_checkpoint(uninterrupted(RANDOM), tmp_path / "out", 16)
+    path = tmp_path / f"out/checkpoint-16/{name}.safetensors"
+    tensors = load_file(path)
+    change(tensors)
+    save_file(tensors, path, metadata={"format": "pt"})
+    sign_manifest(path.parent)
+    options = shop.options(tmp_path / "out", **CONFIGURATIONS[RANDOM])
+    assert train_here(options, ("--resume_from_checkpoint",)) == (0, "")
+    (line,) = [line for line in caplog.messages if "passed over" in line]
+    assert "checkpoint-16" in line and path.name in line and "\n" not in line
+    assert outcome(tmp_path / "out") == outcome(uninterrupted(RANDOM))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda resume: resume["optimizer_groups"].pop(),
+        lambda resume: resume["optimizer_groups"][0].pop("lr"),
+        lambda resume: resume["optimizer_groups"][0].update(more=1),
+        lambda resume: resume["optimizer_groups"][0].update(betas=[0.9]),
+        lambda resume: resume["scheduler"].pop("last_epoch"),
+        lambda resume: resume["scheduler"].update(last_epoch="16"),
+        lambda resume: resume["recipe"].pop("effective_batch_size"),
+        lambda resume: resume["recipe"].update(of_a_later_release=True),
+    ],
+)
+def test_states_of_another_release_are_passed_over(shop, uninterrupted, tmp_path, caplog, change):
+    only_checkpoint(uninterrupted(RANDOM), tmp_path / "out", 17)
+    edit_state(tmp_path / "out/checkpoint-17", lambda state: change(state["resume"]))
+    options = shop.options(tmp_path / "out", **CONFIGURATIONS[RANDOM])
+    assert train_here(options, ("--resume_from_checkpoint",)) == (0, "")
+    assert len([line for line in caplog.messages if "checkpoint-17" in line and "passed over" in line]) == 1
+    assert outcome(tmp_path / "out") == outcome(uninterrupted(RANDOM))
+
+
+def test_a_model_that_another_run_finished_meanwhile_is_not_replaced(shop, uninterrupted, tmp_path, monkeypatch):
+    """A launch of several machines waits for the last of them between the first look at output_dir and its lock."""
+    out, lock = tmp_path / "out", stages.lock_output_dir
+
+    def locked_late(folder, is_main):
+        shutil.copytree(uninterrupted(RANDOM), folder)
+        return lock(folder, is_main)
+
+    monkeypatch.setattr(stages, "lock_output_dir", locked_late)
+    code, error = train_here(shop.options(out, **CONFIGURATIONS[RANDOM]))
+    assert code == 2 and "output_dir" in error and "--overwrite_output_dir" in error
+    assert everything_in(out) == everything_in(uninterrupted(RANDOM))
 
 
 def test_checkpoints_and_neither_option_stop_the_run(shop, uninterrupted):

@@ -4,19 +4,19 @@ A payload is planted in every file that could be a pickle or code; what it does 
 make a folder, which must never appear. A planted token is searched for in every byte that a run wrote.
 """
 
-import hashlib
 import json
+import os
 import pickle
 import shutil
+import stat
 from pathlib import Path
 
 import pytest
 import torch
 
-from distilbart_mnli.train import checkpoints
-from tests.support.files import Payload, edit_json
+from tests.support.files import Payload, edit_json, everything_in
 from tests.support.in_process import train_here
-from tests.support.training_runs import Workshop, only_checkpoint, outcome
+from tests.support.training_runs import Workshop, only_checkpoint, outcome, sign_manifest
 
 pytestmark = pytest.mark.xdist_group("unsafe")
 CHANGES = {"max_steps": 4, "eval_steps": 2}
@@ -114,16 +114,6 @@ def test_code_beside_a_model_does_not_run(shop, tmp_path, sign):
 # Checkpoints
 
 
-def sign_manifest(checkpoint: Path) -> None:
-    """Let the manifest say that everything in the folder is right, as somebody who means harm would."""
-    files = [path for path in checkpoint.iterdir() if path.name != checkpoints.MANIFEST]
-    sums = {
-        path.name: {"bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-        for path in files
-    }
-    (checkpoint / checkpoints.MANIFEST).write_text(json.dumps(sums), encoding="utf-8")
-
-
 @pytest.mark.parametrize(
     "name",
     [
@@ -147,10 +137,72 @@ def test_a_payload_in_a_checkpoint_does_not_run(shop, finished, tmp_path, payloa
     assert not sign.exists()
     if name in ("config.json", "tokenizer.json"):  # resuming reads neither
         assert (code, error) == (0, "")
-    elif name in ("manifest.json", "trainer_state.json"):  # seen to be no checkpoint: the one before is used
+    else:  # seen to be no checkpoint: the one before is used
         assert (code, error) == (0, "") and outcome(tmp_path / "out") == outcome(finished)
+
+
+@pytest.mark.parametrize("where", ["best_model_checkpoint", "best_step"])
+def test_a_checkpoint_from_elsewhere_writes_nothing_outside_output_dir(shop, finished, tmp_path, where):
+    """It says that its best checkpoint is ../../.ssh, and brings a whole one of that name along."""
+    run = {**CHANGES, "load_best_model_at_end": True, "save_steps": 2}
+    foreign, home = tmp_path / "mail/deep/er", tmp_path / "home"
+    assert train_here(shop.options(foreign, **run)) == (0, "")
+    shutil.copytree(foreign / "checkpoint-4", tmp_path / "mail/.ssh")
+    (tmp_path / "mail/.ssh/authorized_keys").write_text("ssh-ed25519 theirs")
+    sign_manifest(tmp_path / "mail/.ssh")
+    state = json.loads((foreign / "checkpoint-4/trainer_state.json").read_text(encoding="utf-8"))
+    if where == "best_step":
+        state["resume"]["progress"]["best_step"] = "4/../../../.ssh"
+        state["best_model_checkpoint"] = "checkpoint-4/../../../.ssh"
     else:
-        assert code == 2 and str(bad / name) in error
+        state["best_model_checkpoint"] = "../../.ssh"
+    (foreign / "checkpoint-4/trainer_state.json").write_text(json.dumps(state), encoding="utf-8")
+    sign_manifest(foreign / "checkpoint-4")
+    (home / "runs").mkdir(parents=True)
+    before = everything_in(tmp_path)
+    options = shop.options(home / "runs/out", **run)
+    code, error = train_here(options, ("--resume_from_checkpoint", str(foreign / "checkpoint-4")))
+    assert code == 2 and "checkpoint-4" in error and not (home / ".ssh").exists()
+    after = {name: data for name, data in everything_in(tmp_path).items() if not name.startswith("home/runs/out")}
+    assert after == before
+
+
+def test_links_in_a_run_folder_are_replaced_and_what_they_lead_to_is_kept(shop, finished, tmp_path):
+    """One under every name that a run writes, and under the temporary names of earlier releases."""
+    out, outside = tmp_path / "out", tmp_path / "outside"
+    (outside / "inner").mkdir(parents=True)
+    out.mkdir()
+    names = [path.name for path in finished.iterdir()]
+    for name in [*names, *(f".writing-{name}" for name in names), ".writing-model", ".writing-.writing-model", "runs"]:
+        folder = name.startswith(("checkpoint-", ".writing-checkpoint", "runs"))
+        target = outside / (f"inner/{name}" if folder else name)
+        target.mkdir() if folder else target.write_text("precious")
+        (out / name).symlink_to(target)
+    before = everything_in(outside)
+    options = shop.options(out, **CHANGES, report_to="tensorboard", run_name="here")
+    assert train_here(options, ("--overwrite_output_dir",)) == (0, "")
+    assert everything_in(outside) == before
+    assert outcome(out) == outcome(finished)
+    assert [path.name for path in out.rglob("*") if path.is_symlink()] == ["runs"]
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "all_results.json", "README.md", "vocab.json", ".lock"])
+def test_a_folder_where_a_file_is_to_be_written_is_refused_before_the_training(shop, tmp_path, name):
+    (tmp_path / "out" / name).mkdir(parents=True)
+    code, error = train_here(shop.options(tmp_path / "out", **CHANGES), ("--overwrite_output_dir",))
+    assert code == 2 and "output_dir" in error
+    assert [path.name for path in (tmp_path / "out").rglob("*")] == [name]
+
+
+def test_what_a_run_writes_is_as_readable_as_the_umask_says(shop, tmp_path):
+    before = os.umask(0o022)
+    try:
+        assert train_here(shop.options(tmp_path / "out", **CHANGES), card=True) == (0, "")
+    finally:
+        os.umask(before)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert {"model.safetensors", "optimizer.safetensors", "README.md", "training_curves.png"} <= set(modes)
+    assert set(modes.values()) == {0o644}, modes
 
 
 def test_pickles_that_other_programs_would_load_are_not_touched(shop, finished, tmp_path, payload, sign):

@@ -20,7 +20,8 @@ from distilbart_mnli.options.fields import GROUPS, OPTIONS, Arguments, help_text
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
     [
-        *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "tests/README.md", "benchmarks/README.md")),
+        *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "benchmarks/README.md")),
+        *(ROOT / "tests").rglob("README.md"),
         *(ROOT / "docs").glob("*.md"),
         *(ROOT / "examples").glob("*/README.md"),
     ]
@@ -85,13 +86,13 @@ def prose(page: Path) -> str:
     return "\n".join(parts)
 
 
-def figure_tables(page: Path) -> list[tuple[str, dict[str, dict[str, str]]]]:
-    """(name, {row: {column: cell}}) of every table that follows a line `<!-- figures: NAME -->`."""
+def marked_tables(page: Path, kind: str = "figures") -> list[tuple[str, dict[str, dict[str, str]]]]:
+    """(name, {row: {column: cell}}) of every table that follows a line `<!-- KIND: NAME -->`."""
     found = []
     marked = None
     rows: list[list[str]] = []
     for token in tokens(page):
-        if mark := re.fullmatch(r"<!-- figures: (.+) -->\s*", token.content if token.type == "html_block" else ""):
+        if mark := re.fullmatch(rf"<!-- {kind}: (.+) -->\s*", token.content if token.type == "html_block" else ""):
             marked = mark[1]
         elif token.type == "tr_open":
             rows.append([])

@@ -21,7 +21,11 @@ which they were laid:
     hub.fault("commit", drop="before")                          # ... before anything was done
     hub.fault("commit", drop="after")                           # ... after it was done: the answer is lost
     hub.fault("lfs-put", corrupt=True)                          # one bit of the body changes on the way
+    hub.fault("info", lie=lambda answer: Lie(answer[:9]))       # another answer; a write is then not done
     hub.fault("commit", run=lambda: hub.push(...))              # something happens just before; then it is served
+    hub.fault("whoami", answer={})                              # not served, and answered so: JSON, or bytes of a page
+    hub.fault("commit", answer_after={})                        # served, and answered so
+    hub.fault("whoami", drip=1.0)                               # seconds from one byte of the answer to the next
     hub.revoke(token); hub.pause(); hub.resume()                # an expired token; no server at this address
 
 Protocol as in huggingface_hub 2.4.0 and hf_xet 1.8.0. Files of more than text, or named in LFS_SUFFIXES, are LFS
@@ -34,8 +38,9 @@ import json
 import re
 import socket
 import threading
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -47,6 +52,18 @@ from tests.support.hub_store import Commit, File, Refused, Repo, User, is_lfs
 FOREVER = 10**9
 
 
+@dataclass(frozen=True)
+class Lie:
+    """An answer that the Hub would not give."""
+
+    content: bytes = b""
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=lambda: {"Content-Type": "application/json"})
+    piece: int = 2**30
+    """So many bytes at once, and then a pause of so many ..."""
+    seconds: float = 0.0
+
+
 @dataclass
 class Fault:
     """See the module's docstring, as for Hub.fault."""
@@ -54,18 +71,37 @@ class Fault:
     endpoint: str
     times: int = 1
     status: int | None = None
-    retry_after: int | None = None
+    retry_after: int | str | None = None
     message: str = "fault laid by the test"
     drop: str | None = None
     after: int = 0
     corrupt: bool = False
+    lie: Callable[[bytes], Lie] | None = None
     run: Callable[[], Any] | None = None
+    answer: Any = ...
+    answer_after: Any = ...
+    drip: float = 0.0
 
 
 def hang_up(connection: socket.socket) -> None:
     with contextlib.suppress(OSError):  # the other side may have been faster
         connection.shutdown(socket.SHUT_RDWR)
     connection.close()
+
+
+class Dripping:
+    """A connection's writing side that sends a byte at a time."""
+
+    def __init__(self, file: Any, seconds: float):
+        self.file, self.seconds = file, seconds
+
+    def write(self, data: bytes) -> None:
+        for byte in data:
+            self.file.write(bytes([byte]))
+            time.sleep(self.seconds)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.file, name)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -119,9 +155,15 @@ class Handler(BaseHTTPRequestHandler):
             body = body[:-1] + bytes([body[-1] ^ 1])
         if fault.run is not None:
             fault.run()
+        if fault.drip:
+            self.wfile: Any = Dripping(self.wfile, fault.drip)
+        if fault.answer is not ...:
+            return self._answer(fault.status or 200, fault.answer)
         if fault.status is not None:
             headers = {} if fault.retry_after is None else {"Retry-After": str(fault.retry_after)}
             return self._answer(fault.status, {"error": fault.message}, headers)
+        if fault.lie is not None:
+            return self._lie(fault.lie, call, names, body)
         try:
             with self.hub.lock:
                 result = call(self.hub, self._user(), names, body)
@@ -135,6 +177,8 @@ class Handler(BaseHTTPRequestHandler):
             return self._answer(refused.status, json.loads(text) if text.startswith("{") else {"error": text}, headers)
         if fault.drop == "after":
             return self._drop()
+        if fault.answer_after is not ...:
+            return self._answer(200, fault.answer_after)
         if endpoint == "resolve":
             return self._send_file(*result)
         headers = {}
@@ -142,6 +186,22 @@ class Handler(BaseHTTPRequestHandler):
             headers = {"X-Xet-Cas-Url": result["casUrl"], "X-Xet-Access-Token": result["accessToken"]}
             headers["X-Xet-Token-Expiration"] = str(result["exp"])
         return self._answer(200, result, headers)
+
+    def _lie(self, lie: Callable[[bytes], Lie], call: Callable, names: dict, body: bytes) -> None:
+        """Serve it, unless it is a write, and send something else than the answer."""
+        if self.command == "GET":
+            with contextlib.suppress(Refused), self.hub.lock:
+                result = call(self.hub, self._user(), names, body)
+                body = result[1].content if isinstance(result, tuple) else json.dumps(result).encode()
+        told = lie(body)
+        self.send_response(told.status)
+        for name, value in {"Content-Length": str(len(told.content)), **told.headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        for start in range(0, len(told.content), told.piece) if self.command != "HEAD" else ():
+            self.wfile.write(told.content[start : start + told.piece])
+            self.wfile.flush()
+            time.sleep(told.seconds)
 
     def _user(self) -> User | None:
         token = (self.headers.get("Authorization") or "").removeprefix("Bearer ").strip()

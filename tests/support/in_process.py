@@ -117,8 +117,9 @@ def run(**options: Any) -> Path:
 def train(**options: Any) -> Training:
     """The training alone, without its card; returns its state."""
     args = arguments(**{"do_train": True, **options})
-    with as_in_a_new_process(), stages.prepared(args) as (run, sets):
-        return stages.train(run, sets)
+    with as_in_a_new_process(), stages.prepared(args) as (run, data):
+        assert data.train is not None
+        return stages.train(run, data.train, data.evaluation)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ BELOW = {
     "options": set(),
     "data": {"options"},
     "model": {"options", "data"},
-    "publish": {"options", "data"},
+    "publish": {"options", "data", "model"},
     "train": {"options", "data", "model", "publish"},
     "compare": {"options", "data", "model", "publish"},
 }

@@ -17,6 +17,12 @@ from distilbart_mnli.public_text import visible, without_tokens
 from tests.support.tiny import ROOT
 
 TOKEN = "hf_" + "aB3dE5gH7jK9" * 3
+COMMANDS = {
+    "create_student.py": ["--teacher_model_name_or_path", "t", "--save_path", "s", "--student_decoder_layers", "1"],
+    "run_glue.py": ["--model_name_or_path", "m", "--task_name", "MNLI", "--do_eval", "--output_dir", "o"],
+    "compare_models.py": ["t", "--output_dir", "o"],
+    "download_glue_data.py": ["--data_dir", "d"],
+}
 HOSTILE = ["\x1b[2J\x1b[31mred", "a\rb", "a\x07b", "a\x9b2Jb", "a\u2028b", "a\u202eb", "a\x7fb", "a\tb", "\ud800"]
 
 
@@ -35,6 +41,7 @@ def test_what_is_visible_is_what_python_shows_in_a_string(text):
         (f"HF_TOKEN_{TOKEN}", TOKEN),
         ("found api_org_" + "x" * 34, "x" * 34),
         ("https://ada:pass@word@hub.example/api cannot be reached", "pass@word"),
+        ("s3:/ada:pass@word@bucket/train.tsv: no such file", "pass@word"),  # a URL that was taken for a path
         ("https://s3.example/x?X-Amz-Signature=abcdef0123&X-Amz-Expires=9", "abcdef0123"),
         ("https://hub.example/?a=1&token=abcdef0123", "abcdef0123"),
         ("Authorization: Bearer abcdef.0123", "abcdef.0123"),
@@ -147,15 +154,46 @@ def test_the_scripts_know_the_home_folder_and_refuse_an_unset_variable(monkeypat
             read(argv)
 
 
+@pytest.mark.parametrize(
+    ("read", "option", "meant"),
+    [
+        (create_student.read_arguments, "--output_dir", "--save_path?"),
+        (create_student.read_arguments, "--decoder-layers", "--student_decoder_layers?"),
+        (create_student.read_arguments, "--student_decoder_layer", "--student_decoder_layers?"),
+        (create_student.read_arguments, "--teacher", "--teacher_model_name_or_path?"),
+        (compare_models.read_arguments, "--fp16", "--bf16"),
+        (compare_models.read_arguments, "--models", "without a name"),
+        (compare_models.read_arguments, "--seed", "--help"),
+    ],
+)
+def test_an_option_of_another_script_is_answered_by_its_meaning(read, option, meant):
+    with pytest.raises(InputError) as caught:
+        read(["a", option, "1"])
+    assert option.replace("-", "_").strip("_") in str(caught.value) and str(caught.value).endswith(meant)
+
+
+def test_dashes_and_underscores_are_the_same_in_options():
+    args = compare_models.read_arguments(["a", "--output-dir", "o-p", "--max-eval-samples=5", "--no-speed"])
+    assert (args.output_dir, args.max_eval_samples, args.no_speed) == (Path("o-p"), 5, True)
+
+
+@pytest.mark.parametrize("script", ["create_student.py", "run_glue.py", "compare_models.py", "download_glue_data.py"])
+def test_outside_the_environment_a_command_says_what_to_install(tmp_path, script):
+    """-S: the interpreter without what was installed for it."""
+    words = [sys.executable, "-S", ROOT / script, *COMMANDS[script]]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+    assert "is not installed" in done.stderr and "requirements.txt" in done.stderr
+
+
+def test_an_older_python_is_told_in_one_line(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "version_info", (3, 10, 12, "final", 0))
+    assert run_command(lambda: None) == 2
+    assert "3.11" in capsys.readouterr().err
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Signals
-
-COMMANDS = {
-    "create_student.py": ["--teacher_model_name_or_path", "t", "--save_path", "s", "--student_decoder_layers", "1"],
-    "run_glue.py": ["--model_name_or_path", "m", "--task_name", "MNLI", "--do_eval", "--output_dir", "o"],
-    "compare_models.py": ["t", "--output_dir", "o"],
-    "download_glue_data.py": ["--data_dir", "d"],
-}
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

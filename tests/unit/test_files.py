@@ -88,7 +88,8 @@ def test_links_are_followed_where_that_is_said(inside, outside):
 
 def test_nothing_is_written_through_a_link(inside, outside):
     before = everything_in(outside)
-    names = ["all_results.json", TEMPORARY + "all_results.json", "checkpoint-1", OLD + "checkpoint-1", ".lock"]
+    random = f"{TEMPORARY}0123456789abcdef-all_results.json"
+    names = ["all_results.json", random, "checkpoint-1", OLD + "checkpoint-1", ".lock"]
     for name, target in zip(names, ["precious.txt", "precious.txt", "inner", "inner", "precious.txt"], strict=True):
         (inside / name).symlink_to(outside / target)
     with atomic_file(inside / "all_results.json") as temporary:
@@ -157,6 +158,15 @@ def test_what_a_dead_process_left_goes_at_the_next_use(inside, context):
     assert [path.name for path in inside.iterdir()] == ["second"]
 
 
+def test_what_is_not_ours_is_kept_unless_the_folder_is(inside):
+    (inside / f"{TEMPORARY}thesis.tex").write_text("somebody's")
+    with atomic_file(inside / "x") as temporary:
+        temporary.write_text("x")
+    assert {path.name for path in inside.iterdir()} == {"x", f"{TEMPORARY}thesis.tex"}
+    remove_leftovers(inside, owned=True)
+    assert {path.name for path in inside.iterdir()} == {"x"}
+
+
 def test_what_a_living_process_writes_is_kept(inside):
     with atomic_file(inside / "one") as one, atomic_folder(inside / "two") as two:
         one.write_text("one")
@@ -191,8 +201,37 @@ def test_a_failure_leaves_what_was_there(inside):
     assert everything_in(inside) == before
 
 
+def test_a_signal_between_the_two_renames_leaves_the_old_folder(inside, monkeypatch):
+    (inside / "folder").mkdir()
+    (inside / "folder/x").write_text("old")
+    before, rename = everything_in(inside), Path.rename
+
+    def interrupted(path, target):
+        if path.name.startswith(TEMPORARY) and path.name.endswith("-folder") and not path.name.startswith(OLD):
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Path, "rename", interrupted)
+        with atomic_folder(inside / "folder") as temporary:
+            (temporary / "x").write_text("new")
+    remove_leftovers(inside)
+    assert everything_in(inside) == before
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Modes
+
+
+def test_a_disk_without_modes_is_written_all_the_same(inside, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "chmod", refuse)
+    with atomic_folder(inside / "folder") as temporary, atomic_file(inside / "file") as file:
+        (temporary / "x").write_text("x")
+        file.write_text("x")
+    assert (inside / "folder/x").is_file() and (inside / "file").is_file()
 
 
 def test_modes_are_the_umasks(inside, umask):

@@ -1,7 +1,9 @@
 """compare_models.py: its figures are stock transformers', a broken model does not lose the others, and what it writes
 says the same in every form."""
 
+import dataclasses
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -22,7 +24,8 @@ from distilbart_mnli.data.splits import load_evaluation
 from distilbart_mnli.data.tasks import TASKS
 from distilbart_mnli.errors import CommandError, InputError
 from distilbart_mnli.model.student import StudentPlan, create_student
-from distilbart_mnli.options.fields import Arguments
+from distilbart_mnli.options.fields import OPTIONS, Arguments
+from tests.support.files import edit_config
 from tests.support.tiny import tiny_bart, tiny_mnli
 from tests.unit.compare.test_zero_shot import write_topics
 
@@ -39,7 +42,7 @@ def models(tmp_path_factory) -> Path:
     tiny_bart(folder / "stranger", seed=1, encoder_layers=1)
     shutil.copytree(folder / "student-2-1", folder / "nan")
     weights = load_file(folder / "nan/model.safetensors")
-    weights["classification_head.out_proj.bias"][0] = float("nan")
+    weights["model.decoder.layernorm_embedding.weight"].fill_(3e38)  # finite, and what is computed with it is not
     save_file(weights, folder / "nan/model.safetensors", {"format": "pt"})
     (folder / "no-model").mkdir()
     tiny_mnli(folder / "data", matched=40, mismatched=26)
@@ -153,6 +156,92 @@ def test_the_pairs_that_are_timed_are_spread_over_the_set():
 def test_typing_errors_are_one_line(words, message):
     with pytest.raises(InputError, match=message):
         read_arguments(words)
+
+
+def with_a_bad_row(folder: Path, data: Path) -> list[str]:
+    tiny_bart(folder / "model")
+    with (data / "dev_matched.tsv").open("a") as file:
+        file.write("too\tfew\n")
+    return []
+
+
+def with_a_row_without_a_label(folder: Path, data: Path) -> list[str]:
+    tiny_bart(folder / "model")
+    path = data / "dev_matched.tsv"
+    path.write_text(re.sub(r"\w+\n$", "-\n", path.read_text()))
+    return []
+
+
+def with_a_bad_topic(folder: Path, data: Path) -> list[str]:
+    tiny_bart(folder / "model")
+    (folder / "topics.csv").write_text("text,label\na,b\nc\nd,e\n")
+    return ["--zero_shot", str(folder / "topics.csv")]
+
+
+def with_other_labels(folder: Path, data: Path) -> list[str]:
+    tiny_bart(folder / "model", labels=("yes", "no", "maybe"))
+    return []
+
+
+def with_two_labels(folder: Path, data: Path) -> list[str]:
+    tiny_bart(folder / "model", labels=("entailment", "not_entailment"))
+    return []
+
+
+def without_a_head(folder: Path, data: Path) -> list[str]:
+    tiny_bart(folder / "model")
+    edit_config(folder / "model", architectures=["BartModel"])
+    return []
+
+
+def with_a_damaged_label_map(folder: Path, data: Path) -> list[str]:
+    tiny_bart(folder / "model")
+    edit_config(folder / "model", ["label2id"], id2label={"0": "a", "2": "b"})
+    return []
+
+
+def with_another_tokenizer(folder: Path, data: Path) -> list[str]:
+    tiny_bart(folder / "model")
+    edit_config(folder / "model", eos_token_id=5)
+    return []
+
+
+def with_too_few_embeddings(folder: Path, data: Path) -> list[str]:
+    tiny_bart(folder / "model", vocab_size=300)
+    return []
+
+
+def with_too_few_positions(folder: Path, data: Path) -> list[str]:
+    tiny_bart(folder / "model", max_position_embeddings=16)
+    return []
+
+
+FAULTS = (
+    *(with_a_bad_row, with_a_row_without_a_label, with_a_bad_topic, with_other_labels, with_two_labels),
+    *(without_a_head, with_a_damaged_label_map, with_another_tokenizer, with_too_few_embeddings),
+    with_too_few_positions,
+)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_no_error_advises_an_option_that_the_command_does_not_have(tmp_path, fault):
+    data = tiny_mnli(tmp_path / "data", train=0, matched=3, mismatched=3)
+    words = [*fault(tmp_path, data), "--data_dir", str(data), "--output_dir", str(tmp_path / "sheet"), "--no_speed"]
+    with pytest.raises(CommandError) as caught:
+        compare_models(CompareOptions(**vars(read_arguments([str(tmp_path / "model"), *words]))))
+    of_this_command = {field.name for field in dataclasses.fields(CompareOptions)}
+    assert not {name for name in OPTIONS.keys() - of_this_command if re.search(rf"\b{name}\b", str(caught.value))}
+    for advised in re.findall(r"--(\w+)", str(caught.value)):
+        assert advised in of_this_command
+
+
+def test_bad_rows_are_dropped_and_a_label_left_out_as_in_a_run(tmp_path):
+    words = with_a_bad_topic(tmp_path, tiny_mnli(tmp_path / "data", train=0, matched=3, mismatched=3))
+    (tmp_path / "topics.csv").write_text("text,label\na,b\nc\nd,e\nf,-\n")
+    words = [str(tmp_path / "model"), "--data_dir", str(tmp_path / "data"), "--no_speed", *words]
+    words += ["--output_dir", str(tmp_path / "sheet"), "--skip_bad_rows", "true", "--ignore_label", "-"]
+    (row,) = compare_models(CompareOptions(**vars(read_arguments(words)))).rows
+    assert (row["zero_shot"]["texts"], row["zero_shot"]["labels"]) == (2, 2)
 
 
 def test_a_missing_file_stops_the_command_before_it_writes(models, tmp_path):

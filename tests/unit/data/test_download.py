@@ -80,7 +80,7 @@ def test_only_what_is_missing_is_written_and_half_a_file_is_begun_anew(local_hub
     first = {file.path: file.path.read_bytes() for file in download([small("rte")], tmp_path / "out", cache)}
     dev = tmp_path / "out" / "RTE" / "dev.tsv"
     dev.unlink()
-    dev.with_name(".writing-dev.tsv").write_text("index\tsentence1\thalf a line")
+    dev.with_name(".writing-0123456789abcdef-dev.tsv").write_text("index\tsentence1\thalf a line")
     again = {file.path.name: file.was_there for file in download([small("rte")], tmp_path / "out", cache)}
     assert again == {"train.tsv": True, "dev.tsv": False, "test.tsv": True}
     assert {path: path.read_bytes() for path in dev.parent.iterdir()} == first

@@ -300,7 +300,7 @@ def test_labels_named_as_in_the_files_match():
 )
 def test_a_head_of_other_labels_is_refused_with_the_way_out(task, names):
     with pytest.raises(InputError, match=r"some/model: .*--reinit_classifier true"):
-        match_labels(TASKS[task], dict(enumerate(names)), "some/model")
+        match_labels(TASKS[task], dict(enumerate(names)), "some/model", "; give --reinit_classifier true")
 
 
 def test_regression_has_no_label_map():

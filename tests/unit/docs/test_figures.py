@@ -7,6 +7,7 @@ import torch
 from transformers import BartConfig, BartForSequenceClassification
 
 from benchmarks import arithmetic
+from distilbart_mnli.data.tasks import TASKS
 from distilbart_mnli.publish.card_facts import REPORTED_2020, REPORTED_2020_TEACHER
 from tests.support import documents
 from tests.support.documents import PAGES, ROOT
@@ -19,7 +20,7 @@ def test_tables_agree_with_the_file():
     """A page may leave out rows, columns, and what stands in brackets behind a figure."""
     pages: dict[str, set[str]] = {}
     for page in PAGES:
-        for name, table in documents.figure_tables(page):
+        for name, table in documents.marked_tables(page):
             pages.setdefault(name, set()).add(page.name if page.parent == ROOT else str(page.parent.name))
             for row, cells in table.items():
                 figures = FIGURES["tables"][name][row.rsplit("/", 1)[-1]]
@@ -37,6 +38,17 @@ def test_figures_in_the_readmes_sentences_agree_with_the_file_and_a_page_below()
     assert in_readme == set(FIGURES["prose"].values())
     below = "\n".join(page.read_text(encoding="utf-8") for page in PAGES if page.parent != ROOT)
     assert in_readme <= set(number.findall(below))
+
+
+def test_the_table_of_tasks_is_that_of_the_code():
+    ((_, table),) = documents.marked_tables(ROOT / "docs" / "data.md", "facts")
+    submissions = {f"{source.submission}.tsv" for task in TASKS.values() for source in task.test}
+    assert submissions == {name for row in table.values() for name in row["submission file"].split(", ")}
+    for task in TASKS.values():
+        row = table[task.folder]
+        assert task.is_regression or row["labels"] == ", ".join(task.label_names)
+        assert len(row["metrics"].replace(", two sets", "").split(", ")) == len(task.metrics)
+    assert len(table) == len({task.folder for task in TASKS.values()})
 
 
 def test_scores_of_2020_are_those_of_the_model_card():

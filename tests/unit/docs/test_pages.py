@@ -2,11 +2,11 @@
 
 import contextlib
 import io
-import os
 import re
 import runpy
 import shlex
 import sys
+import warnings
 from functools import cache
 from pathlib import Path
 
@@ -45,16 +45,17 @@ def test_files_that_a_page_names_are_there(page: Path):
 
 
 @cache
-def known_options(program: str) -> frozenset[str]:
+def known_options(program: str, *subcommand: str) -> frozenset[str]:
     """The options of a script or a module of the repository, or of accelerate launch, from its own --help."""
     if program == "accelerate launch":
         return frozenset(launch_command_parser()._option_string_actions)  # its --help hides most of them
     if program == "run_glue.py":
-        return frozenset(f"--{prefix}{name}" for name in OPTIONS for prefix in ("", "no_")) | {"--help"}
+        return frozenset(f"--{prefix}{name}" for name in OPTIONS for prefix in ("", "no_")) | {"--help", "--help_all"}
     shown = io.StringIO()
-    before, sys.argv = sys.argv, [program, "--help"]
+    before, sys.argv = sys.argv, [program, *subcommand, "--help"]
     try:
-        with contextlib.redirect_stdout(shown), pytest.raises(SystemExit):
+        with contextlib.redirect_stdout(shown), pytest.raises(SystemExit), warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # runpy, of a module that a test has imported
             if program.endswith(".py"):
                 runpy.run_path(str(ROOT / program), run_name="__main__")
             else:
@@ -77,7 +78,7 @@ def parts(command: str) -> list[tuple[str, list[str]]]:
     if words[0].endswith("python") and len(words) > 1:
         rest = words[2:] if words[1] == "-m" else words[1:]
         return [(rest[0], rest[1:])]
-    return [(words[0], words[1:])]
+    return [(words[1], words[2:]) if words[0] == "bash" else (words[0], words[1:])]
 
 
 @each_page
@@ -92,9 +93,10 @@ def test_commands_are_understood(page: Path, monkeypatch: pytest.MonkeyPatch):
             if program == "run_glue.py":
                 assert "$" in command or parse_arguments(words), command
             elif program in SCRIPTS or program == "accelerate launch" or MODULES.fullmatch(program):
-                assert options_in(" ".join(words)) <= known_options(program), command
+                subcommand = [word for word in words[:1] if word in ("list", "prune")]
+                assert options_in(" ".join(words)) <= known_options(program, *subcommand), command
             elif "/" in program and not program.startswith(".venv/"):
-                assert os.access(ROOT / program, os.X_OK), command
+                assert (ROOT / program).is_file(), command
 
 
 def test_options_that_the_text_names_are_options_of_something():
@@ -105,16 +107,17 @@ def test_options_that_the_text_names_are_options_of_something():
         for option in options_in(code)
         if not code.startswith("scancel")
     }
-    modules = [f"benchmarks.{name}" for name in ("train_speed", "whole_table", "zero_shot", "padding")]
+    modules = [
+        f"benchmarks.{name}" for name in ("train_speed", "whole_table", "zero_shot", "padding", "row_checksums")
+    ]
     programs = ("run_glue.py", "accelerate launch", *SCRIPTS, *modules, "examples.questions", "tests.support.stress")
     known = frozenset().union(*map(known_options, programs))
     assert not {(page, option) for page, option in mentioned if option not in known}
 
 
 def test_every_option_stands_in_the_page_of_options_with_its_default():
-    """The page's tables are written from options/fields.py: `python -m tests.support.documents` does it."""
     page = documents.OPTIONS_PAGE.read_text(encoding="utf-8")
-    assert page == documents.options_page()
+    assert page == documents.options_page(), "python -m tests.support.documents writes the page anew"
     tables = page.partition(documents.TABLES_BEGIN)[2]
     rows = dict(re.findall(r"^\| `--(\w+)` \| (.+?) \|", tables, re.MULTILINE))
     assert list(rows) == list(OPTIONS)

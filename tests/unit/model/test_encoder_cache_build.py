@@ -139,7 +139,7 @@ def test_a_full_disk_ends_in_one_line_and_leaves_nothing(tmp_path, split, monkey
 
 def test_a_folder_that_cannot_be_made_ends_in_one_line(tmp_path, split):
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match="encoder_cache_dir"):
+    with pytest.raises(InputError, match="encoder_cache_dir"):
         built(student(), split, tmp_path / "file" / "below")
 
 

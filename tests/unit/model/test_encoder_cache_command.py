@@ -81,6 +81,13 @@ def test_a_cache_whose_description_is_something_else_is_listed_all_the_same(tmp_
     assert not folder.exists()
 
 
+def test_a_pipe_in_place_of_a_description_is_not_waited_for(tmp_path, split, told):
+    folder = built(student(), split, tmp_path).folder
+    (folder / "meta.json").unlink()
+    os.mkfifo(folder / "meta.json")
+    assert "unfinished" in told("list", "--encoder_cache_dir", tmp_path)
+
+
 def test_a_link_to_a_cache_is_removed_and_what_it_leads_to_stays(tmp_path, split, told):
     folder = built(student(), split, tmp_path / "elsewhere").folder
     (tmp_path / "caches").mkdir()

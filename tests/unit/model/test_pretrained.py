@@ -92,7 +92,7 @@ def test_the_logits_do_not_depend_on_what_the_labels_are_called(model):
 @pytest.mark.parametrize("names", [("yes", "no", "maybe"), ("entailment", "neutral", "other"), ("entailment",) * 3])
 def test_labels_that_are_not_the_task_s_stop_the_run_and_name_the_option(model, names):
     message = refusal(label(model, names))
-    assert "--reinit_classifier true" in message and "entailment, neutral, contradiction" in message
+    assert "--reinit_classifier true" in message and names[-1] in message
 
 
 def test_a_three_way_head_on_a_two_way_task_is_refused(model):

@@ -149,7 +149,7 @@ def test_a_damaged_teacher_is_refused_with_what_is_wrong(teacher, tmp_path):
     refused("model.decoder.layers.6", decoder_layers=8)
     refused("model.decoder.layers.0.fc1.bias", decoder_ffn_dim=48)
     refused("", decoder_layers="six")
-    refused("339 entries", vocab_size=100)
+    refused("ids up to 338", vocab_size=100)
 
 
 def test_a_teacher_with_nan_weights_gives_no_student(tmp_path):
@@ -157,7 +157,7 @@ def test_a_teacher_with_nan_weights_gives_no_student(tmp_path):
     teacher.model.decoder.layers[0].fc1.weight.data[0, 0] = float("nan")
     teacher.save_pretrained(tmp_path / "teacher")
     tiny_tokenizer(tmp_path / "teacher")
-    assert_refused(tmp_path, "fc1.weight .*NaN", tmp_path / "teacher", tmp_path / "student", RunError)
+    assert_refused(tmp_path, "fc1.weight .*NaN", tmp_path / "teacher", tmp_path / "student")
 
 
 def test_a_teacher_that_is_nowhere_is_refused_in_one_line(tmp_path, monkeypatch):

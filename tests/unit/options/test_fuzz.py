@@ -23,7 +23,8 @@ from distilbart_mnli.data.tokens import tokenize
 from distilbart_mnli.errors import InputError
 from distilbart_mnli.model.bart import ShortCutBart
 from distilbart_mnli.options.fields import Arguments
-from distilbart_mnli.options.read import OLD_NAMES, parse_arguments
+from distilbart_mnli.options.names import OLD_NAMES
+from distilbart_mnli.options.read import parse_arguments
 from tests.support.tiny import tiny_config, tiny_tokenizer
 
 LEAST = {"model_name_or_path": "m", "task_name": "MNLI", "do_train": True, "output_dir": "out"}

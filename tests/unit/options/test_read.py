@@ -1,6 +1,7 @@
 """What run_glue.py is told: files, flags, old names; and what it says when it is told something wrong."""
 
 import dataclasses
+import importlib.util
 import json
 import logging
 import re
@@ -10,6 +11,8 @@ from transformers import TrainingArguments as StockArguments
 
 from distilbart_mnli.errors import InputError
 from distilbart_mnli.options.fields import GROUPS, OPTIONS, Arguments, help_texts
+from distilbart_mnli.options.help import MATTER
+from distilbart_mnli.options.names import CALLED_HERE, INSTEAD, OLD_NAMES
 from distilbart_mnli.options.read import parse_arguments, read_file
 from tests.support.tiny import ROOT
 
@@ -152,7 +155,7 @@ def test_a_file_without_end_is_refused(tmp_path):
 
 
 def test_a_file_that_cannot_be_read_is_refused(tmp_path):
-    assert "No such file" in refusal([str(tmp_path / "absent.json")])
+    assert "no such file" in refusal([str(tmp_path / "absent.json")])
     assert "directory" in refusal([str(tmp_path)])
     (tmp_path / "latin.json").write_bytes(b'{"run_name": "caf\xe9"}')
     assert "not UTF-8 (byte 17)" in refusal([str(tmp_path / "latin.json")])
@@ -190,6 +193,7 @@ def test_the_ways_of_saying_true_and_false(flags, expected):
         (["--max_steps", "-1"], "max_steps", -1),
         (["--max_steps=10"], "max_steps", 10),
         (["--report_to", "tensorboard,trackio"], "report_to", ["tensorboard", "trackio"]),
+        (["--report_to", "tensorboard", "trackio", "--seed", "1"], "report_to", ["tensorboard", "trackio"]),
         (["--report_to", "none"], "report_to", None),
         (["--lr_scheduler_kwargs", '{"num_cycles": 2}'], "lr_scheduler_kwargs", {"num_cycles": 2}),
         (["--resume_from_checkpoint"], "resume_from_checkpoint", "true"),
@@ -257,8 +261,90 @@ def test_an_unknown_key_is_refused_with_the_nearest_name(tmp_path, key, nearest)
 
 
 def test_a_key_that_is_near_to_nothing_is_refused_all_the_same():
-    assert "unknown option zzzzqqq; see run_glue.py --help" in refusal(["--zzzzqqq", "1"])
+    message = refusal(["--zzzzqqq", "1"])
+    assert "unknown option zzzzqqq" in message and "did you mean" not in message and "--help" in message
     assert "did you mean freeze_encoder?" in refusal(["--no_freeze_encoderr"])
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("optim", "AdamW"),
+        ("with_tracking", "report_to?"),
+        ("ignore_mismatched_sizes", "reinit_classifier?"),
+        ("lr", "learning_rate?"),
+        ("epochs", "num_train_epochs?"),
+        ("batch_size", "per_device_train_batch_size?"),
+        ("fp16_full_eval", "fp16"),
+        ("logging_strategy", "logging_steps"),
+        ("ddp_timeout", "accelerate launch"),
+        ("token", "HF_TOKEN"),
+        ("device", "use_cpu"),
+        ("teacher", "create_student.py"),
+        ("trust_remote_code", "no code"),
+    ],
+)
+def test_a_name_of_the_stock_scripts_is_answered_by_its_meaning(key, meant):
+    assert meant in refusal([*LEAST_FLAGS, f"--{key}", "1"])
+
+
+def test_every_stock_option_that_is_not_ours_has_an_answer_of_its_own():
+    """Letters alone would answer optim with dropout, ddp_timeout with it too, and fsdp with seed."""
+    stock = {field.name for field in dataclasses.fields(StockArguments) if field.init}
+    assert stock <= {*OPTIONS, *OLD_NAMES, *CALLED_HERE, *INSTEAD}
+    assert not {*CALLED_HERE, *INSTEAD} & {*OPTIONS, *OLD_NAMES} and not CALLED_HERE.keys() & INSTEAD
+    assert set(CALLED_HERE.values()) <= set(OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("dropot", "dropout"),
+        ("sead", "seed"),
+        ("fp1", "fp16"),
+        ("max_eval_sample", "max_eval_samples"),
+        ("freeze_embeddings", "freeze_embeds"),
+        ("foo", None),
+        ("xlr", None),
+        ("debugging", None),
+        ("ema", None),
+        ("deed", None),
+        ("freeze_decoder", None),
+    ],
+)
+def test_letters_alone_answer_only_a_slip(name, meant):
+    found = re.search("did you mean (.+)[?]", refusal([*LEAST_FLAGS, f"--{name}", "1"]))
+    assert (found and found[1]) == meant
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("do_train", "--do_train?"),
+        ("-seed", "--seed?"),
+        ("seed=1", "--seed?"),
+        ("\u2014learning_rate", "--learning_rate?"),
+        ("\u2013-max-steps=5", "--max_steps?"),
+        ("-lr", "learning_rate?"),
+        ("please", "--help"),
+    ],
+)
+def test_a_word_without_its_dashes_is_told_them(word, meant):
+    message = refusal([*LEAST_FLAGS, word, "1"])
+    assert message.endswith(meant) and "expected an --option" in message
+
+
+def test_a_file_that_is_not_there_is_told_its_neighbour_and_where_it_was_looked_for(tmp_path, monkeypatch):
+    written(tmp_path, LEAST)
+    assert "did you mean args.json?" in refusal([str(tmp_path / "arg.json")])
+    monkeypatch.chdir(tmp_path)
+    assert str(tmp_path) in refusal(["elsewhere/other.json"])
+
+
+def test_report_to_all_means_what_is_installed():
+    """As in transformers; of the three that there are here."""
+    expected = [name for name in ("tensorboard", "wandb", "trackio") if importlib.util.find_spec(name)]
+    assert (parse_arguments([*LEAST_FLAGS, "--report_to", "all"]).report_to or []) == expected
 
 
 @pytest.mark.parametrize(
@@ -284,7 +370,10 @@ def test_a_key_that_is_near_to_nothing_is_refused_all_the_same():
         ("lr_scheduler_type", "linera", "one of linear, cosine"),
         ("eval_strategy", "always", "one of no, steps, epoch"),
         ("report_to", "tensorbord", "tensorboard, wandb, trackio or none"),
-        ("report_to", "all", "tensorboard, wandb, trackio or none"),
+        ("report_to", ["all", "wandb"], "tensorboard, wandb, trackio or none"),
+        ("logging_steps", 0, "a share of all steps, not 0"),
+        ("eval_steps", -0.5, "a share of all steps"),
+        ("save_steps", 1.5, "a whole number of steps"),
         ("report_to", [1], "tensorboard, wandb, trackio or none"),
         ("report_to", 1, "a list of names"),
         ("lr_scheduler_kwargs", "[1]", "an object"),
@@ -340,7 +429,7 @@ BEST = {"do_train": True, "load_best_model_at_end": True}
         ({"train_file": "a.csv"}, ["task_name", "train_file"]),
         ({"task_name": None, "train_file": "a.csv"}, ["do_eval", "validation_file"]),
         ({"fp16": True, "bf16": True}, ["fp16", "bf16"]),
-        ({"warmup_steps": 1.5}, ["warmup_steps 1.5"]),
+        ({"warmup_steps": 1.5}, ["warmup_steps", "1.5"]),
         ({**TRAIN, "max_steps": 0}, ["max_steps"]),
         ({**TRAIN, "num_train_epochs": 0}, ["num_train_epochs"]),
         ({**TRAIN, "lr_scheduler_type": "reduce_lr_on_plateau"}, ["reduce_lr_on_plateau", "eval_strategy"]),
@@ -352,10 +441,16 @@ BEST = {"do_train": True, "load_best_model_at_end": True}
             {**TRAIN, "lr_scheduler_type": "cosine", "lr_scheduler_kwargs": {"num_cycles": "x"}},
             ["cosine", "lr_scheduler_kwargs"],
         ),
+        ({**TRAIN, "metric_for_best_model": "accuracy"}, ["metric_for_best_model", "eval_strategy"]),
         ({**TRAIN, "early_stopping_patience": 2}, ["early_stopping_patience", "eval_strategy"]),
         (BEST, ["load_best_model_at_end", "eval_strategy"]),
         ({**BEST, "eval_strategy": "epoch"}, ["load_best_model_at_end", "save_strategy", "(epoch)", "not steps"]),
         ({**BEST, "eval_strategy": "steps", "eval_steps": 300}, ["save_steps (500)", "eval_steps (300)"]),
+        (
+            {**BEST, "eval_strategy": "steps", "eval_steps": 0.3, "save_steps": 0.5},
+            ["save_steps (0.5)", "eval_steps (0.3)"],
+        ),
+        ({**BEST, "eval_strategy": "steps", "eval_steps": 0.3}, ["save_steps (500)", "eval_steps (0.3)"]),
         ({**TRAIN, "cache_encoder_outputs": True}, ["cache_encoder_outputs", "freeze_encoder true"]),
         (
             {**TRAIN, "cache_encoder_outputs": True, "freeze_encoder": True, "frozen_encoder_dropout": True},
@@ -393,19 +488,34 @@ def test_names_and_defaults_are_those_of_transformers_but_for_the_ones_that_read
     assert differing == {"train_sampling_strategy", "dataloader_num_workers", "hub_strategy"}
 
 
-def test_every_option_has_help_and_a_group_and_stands_in_help(capsys):
+def shown_help(capsys, *words: str) -> str:
     with pytest.raises(SystemExit) as end:
-        parse_arguments(["--help"])
+        parse_arguments([*words])
     assert end.value.code == 0
-    shown, texts = capsys.readouterr().out, help_texts()
+    return capsys.readouterr().out
+
+
+def test_help_is_one_screen_that_names_every_option(capsys):
+    text = shown_help(capsys, "--help")
+    lines = text.splitlines()
+    assert len(lines) <= 60 and max(map(len, lines)) <= 119
+    assert set(OPTIONS) <= set(re.findall(r"\w+", text))
+    assert all(f"\n  --{name} " in text and help_texts()[name] in text for name in MATTER)
+    assert shown_help(capsys, "args.json", "-h") == text
+
+
+def test_help_all_has_every_option_in_one_line_under_its_group(capsys):
+    lines = shown_help(capsys, "--help_all").splitlines()
+    texts, titles = help_texts(), [f"{title}:" for title in GROUPS.values()]
     assert list(texts) == list(OPTIONS) == [field.name for field in dataclasses.fields(Arguments)]
+    found = [line for line in lines if line.startswith("  --") or line in titles]
+    expected = []
+    for name in OPTIONS:
+        expected += [f"{GROUPS[name]}:", name] if name in GROUPS else [name]
+    assert [line.split()[0].removeprefix("--") if line not in titles else line for line in found] == expected
     for name, text in texts.items():
-        assert text.endswith((".", ")")) and f"  --{name}  ({OPTIONS[name].expected}; default " in shown
-        assert f")\n      {text}\n" in shown
-    for first, title in GROUPS.items():
-        assert f"\n\n{title}:\n  --{first}  (" in shown
-    assert "(a finite number; default 5e-05)" in shown and "(true or false; default false)" in shown
-    assert "--gradient_accumulation_steps  (a whole number; default 1)" in shown
+        (line,) = (line for line in found if line.startswith(f"  --{name} "))
+        assert text in line and text.endswith((".", ")"))
 
 
 def test_help_wins_wherever_it_stands(capsys):

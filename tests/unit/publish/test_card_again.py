@@ -8,7 +8,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from distilbart_mnli.errors import InputError
-from distilbart_mnli.publish.card import add_license, write_model_card
+from distilbart_mnli.publish.card import renew_model_card, write_model_card
 from tests.support.card_reading import check_hub_rules, readme, write
 from tests.support.finished_run import RESULTS, on_data_that_is_not_glue, write_json
 
@@ -195,12 +195,12 @@ def test_a_license_can_be_added_to_the_card_of_a_finished_run(student, caplog):
     assert ModelCard.load(student / "README.md").data.license is None
     assert "license is not stated" in readme(student)
     caplog.clear()
-    add_license(student, "apache-2.0")
+    renew_model_card(student, license="apache-2.0")
     assert ModelCard.load(student / "README.md").data.license == "apache-2.0"
     assert "license is not stated" not in readme(student) and "The end." in readme(student)
     assert not caplog.messages
     before = readme(student)
-    add_license(student, "apache-2.0")
+    renew_model_card(student, license="apache-2.0")
     assert readme(student) == before and not caplog.messages
-    add_license(student, "mit")
+    renew_model_card(student, license="mit")
     assert readme(student) == before and "apache-2.0" in caplog.text

@@ -437,13 +437,14 @@ def test_a_schedule_that_follows_evaluations_is_stepped_by_them(options, monkeyp
 
 def scripted(monkeypatch, losses, accuracies=None) -> None:
     """Evaluations give these values, one after the other, whatever the model is."""
-    values = iter(zip(losses, accuracies or [0.5] * len(losses), strict=True))
+    scripts = iter(zip(losses, accuracies or [0.5] * len(losses), strict=True))
 
-    def evaluate(run, sets):
-        loss, accuracy = next(values)
+    def evaluate(run, sets, signals):
+        loss, accuracy = next(scripts)
+        metrics = ({"loss": loss, "accuracy": accuracy}, {"loss": -loss, "accuracy": 0.1})
         return [
-            EvaluationResult("mnli", "", np.zeros((2, 3), np.float32), {"loss": loss, "accuracy": accuracy}, 0.1),
-            EvaluationResult("mnli-mm", "_mm", np.zeros((2, 3), np.float32), {"loss": -loss, "accuracy": 0.1}, 0.1),
+            EvaluationResult(part.tokens.name, part.suffix, np.zeros((len(part.tokens), 3), np.float32), values, 0.1)
+            for part, values in zip(sets, metrics, strict=True)
         ]
 
     monkeypatch.setattr("distilbart_mnli.train.loop.evaluate", evaluate)
@@ -513,19 +514,21 @@ def test_early_stopping_counts_evaluations_without_enough_improvement(
     assert (training.run.output_dir / f"checkpoint-{stops}").is_dir()
 
 
-def test_evaluations_and_checkpoints_come_when_they_are_due(options):
-    training = train(
-        **{**options, "eval_strategy": "steps", "eval_steps": 2, "save_strategy": "steps", "save_steps": 4},
-    )
+@pytest.mark.parametrize("steps", [{"eval_steps": 2, "save_steps": 4}, {"eval_steps": 0.3, "save_steps": 0.6}])
+def test_evaluations_and_checkpoints_come_every_so_many_steps_or_shares(options, steps):
+    """0.3 and 0.6 of 6 steps are 1.8 and 3.6, rounded up."""
+    training = train(**{**options, "eval_strategy": "steps", "save_strategy": "steps", **steps})
     evaluated = [entry["step"] for entry in training.state.progress.log_history if "eval_loss" in entry]
     assert evaluated == [2, 4, 6]
     assert {path.name for path in training.run.output_dir.glob("checkpoint-*")} == {"checkpoint-4", "checkpoint-6"}
+
+
+def test_evaluations_and_checkpoints_come_after_every_epoch(options):
     training = train(
         **{
             **options,
             "eval_strategy": "epoch",
             "save_strategy": "epoch",
-            "overwrite_output_dir": True,
             "logging_steps": 4,
         },
         logging_first_step=True,
