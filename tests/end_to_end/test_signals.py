@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from distilbart_mnli.train import evaluation
+from distilbart_mnli.train import evaluation, objective
 from distilbart_mnli.train.checkpoints import checkpoints_in, read_state
 from distilbart_mnli.train.loop import Training
 from distilbart_mnli.train.signals import StopRequested, StopSignals
