@@ -20,7 +20,7 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase, PreTrainedTo
 
 from distilbart_mnli.data.splits import NO_LABEL, Split
 from distilbart_mnli.errors import InputError, cannot_write
-from distilbart_mnli.files import atomic_file, remove
+from distilbart_mnli.files import atomic_file, remove, sha256
 
 logger = logging.getLogger(__name__)
 
@@ -156,7 +156,7 @@ def tokenize(
         )
         if not kept:
             with atomic_file(_checksum_file(file)) as temporary:
-                temporary.write_text(_checksum(file) + "\n", encoding="ascii")
+                temporary.write_text(sha256(file) + "\n", encoding="ascii")
     rows = tokens.data.column("input_ids").combine_chunks()
     ids, offsets = rows.values.to_numpy(), rows.offsets.to_numpy().astype(np.int64)
     labels = split.labels
@@ -169,17 +169,12 @@ def _checksum_file(file: Path) -> Path:
     return file.with_suffix(".sha256")
 
 
-def _checksum(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
 def _is_whole(file: Path) -> bool:
     """Whether the kept tokens are there, byte for byte: Arrow itself checks little of what it reads."""
     if not (file.is_file() and _checksum_file(file).is_file()):
         return False  # none, an earlier release's, or those of a run that was killed between the two files
     try:
-        whole = _checksum(file) == _checksum_file(file).read_text(encoding="ascii").strip()
+        whole = sha256(file) == _checksum_file(file).read_text(encoding="ascii").strip()
     except (OSError, ValueError):
         whole = False
     if not whole:

@@ -318,6 +318,11 @@ class Arguments:
     license: str | None = None
     """License for the model card, where the teacher's card names none; a publish-only run adds it too."""
 
+    @property
+    def evaluation_interval(self) -> float:
+        """eval_steps, whose default is logging_steps; optimizer steps once a training has begun (rules.py)."""
+        return self.eval_steps or self.logging_steps
+
     def without_token(self) -> dict[str, Any]:
         """Every option but the token, for whatever is written or sent."""
         return {name: value for name, value in vars(self).items() if name != "hub_token"}

@@ -69,7 +69,7 @@ def _broken(args: Arguments) -> Iterator[str]:
 
 def _unsaved_evaluations(args: Arguments) -> Iterator[str]:
     """Whether the best model could be one that no checkpoint holds."""
-    save, every = args.save_steps, args.eval_steps or args.logging_steps
+    save, every = args.save_steps, args.evaluation_interval
     if args.load_best_model_at_end and args.save_strategy == "steps":
         if (save < 1) != (every < 1):
             both = f"save_steps ({save:g}) and eval_steps ({every:g})"
@@ -100,7 +100,7 @@ def fit_to_length(args: Arguments, total_steps: int) -> list[str]:
             f"{highest:.2g} and never arrives at {args.learning_rate:g}; set warmup_steps to a share, such "
             "as 0.06, or to 0"
         )
-    every = args.eval_steps or args.logging_steps
+    every = args.evaluation_interval
     follows = (
         args.load_best_model_at_end or args.early_stopping_patience or args.lr_scheduler_type in FOLLOW_EVALUATIONS
     )

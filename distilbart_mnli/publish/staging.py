@@ -1,7 +1,6 @@
 """What leaves the machine: the published files, copied to a clean folder, without local paths and without tokens."""
 
 import contextlib
-import hashlib
 import json
 import os
 import re
@@ -14,6 +13,7 @@ from typing import Any
 from huggingface_hub import get_token
 
 from distilbart_mnli.errors import InputError, RunError
+from distilbart_mnli.files import sha256
 from distilbart_mnli.options.fields import Arguments
 from distilbart_mnli.public_text import SECRET_VARIABLES, without_paths
 from distilbart_mnli.publish.run_files import read_object
@@ -122,11 +122,7 @@ def published_files(folder: Path) -> list[Path]:
 
 def checksums(folder: Path) -> dict[str, bytes]:
     """SHA-256 of every published file, by its name."""
-    sums = {}
-    for path in published_files(folder):
-        with path.open("rb") as file:
-            sums[path.name] = hashlib.file_digest(file, "sha256").digest()
-    return sums
+    return {path.name: bytes.fromhex(sha256(path)) for path in published_files(folder)}
 
 
 def _matching(folder: Path) -> list[Path]:

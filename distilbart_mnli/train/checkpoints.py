@@ -16,7 +16,6 @@ need no shared disk.
 """
 
 import contextlib
-import hashlib
 import json
 import logging
 import math
@@ -29,7 +28,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from distilbart_mnli.errors import InputError, RunError
-from distilbart_mnli.files import atomic_folder, path_inside, remove
+from distilbart_mnli.files import atomic_folder, path_inside, remove, sha256
 from distilbart_mnli.train.record import Record, from_json
 
 logger = logging.getLogger(__name__)
@@ -41,11 +40,6 @@ STATE = "trainer_state.json"
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Writing whole
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextlib.contextmanager
@@ -82,7 +76,7 @@ def write_checkpoint(final: Path, write: Callable[[Path], None], what: str, safe
         write(folder)
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         sums = {
-            str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": _sha256(path)} for path in files
+            str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": sha256(path)} for path in files
         }
         (folder / MANIFEST).write_text(json.dumps(sums, indent=1), encoding="utf-8")
 
@@ -115,7 +109,7 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
             path = _file(checkpoint, name)
             if path.stat().st_size != entry["bytes"]:
                 raise ValueError(f"{name} has {path.stat().st_size} bytes instead of {entry['bytes']}")
-            if _sha256(path) != entry["sha256"]:
+            if sha256(path) != entry["sha256"]:
                 raise ValueError(f"{name} does not have its checksum")
         for name in ("model.safetensors", "optimizer.safetensors", "random_states.safetensors", STATE):
             if name not in sums:

@@ -195,9 +195,8 @@ class Training:
     def _step(self, batches: Iterator[dict[str, torch.Tensor]], examples: int) -> None:
         """One optimizer step. Raises StopRequested before a micro-batch, as if the step had not begun."""
         device = self.run.device
-        before = (
-            None if device.static_shapes else device.random_state()
-        )  # there it is asked before the first one alone
+        # Where shapes are static, it is asked before the first micro-batch alone: nothing was drawn then.
+        before = None if device.static_shapes else device.random_state()
         try:
             total = self._gradients(batches, examples)
         except StopRequested:
@@ -248,22 +247,20 @@ class Training:
         """Log, evaluate and save where it is due."""
         step, args = self.state.progress.step, self.args
         self.bar.update(1)
-        end_of_epoch = step % self.steps.per_epoch == 0 or step == self.steps.total
         if step % args.logging_steps == 0 or (step == 1 and args.logging_first_step) or step == self.steps.total:
             self._log()
-        every = args.eval_steps or args.logging_steps
-        by_step = args.eval_strategy == "steps" and step % every == 0
-        self.state.progress.evaluation_due = by_step or (args.eval_strategy == "epoch" and end_of_epoch)
+        by_step = args.eval_strategy == "steps" and step % args.evaluation_interval == 0
+        by_epoch = args.eval_strategy == "epoch" and self.steps.ends_epoch(step)
+        self.state.progress.evaluation_due = by_step or by_epoch
         self._evaluate_and_save()
 
     def _evaluate_and_save(self) -> None:
         """What is due after a step. A signal in the evaluation leaves it due, for the run that goes on."""
         step, args = self.state.progress.step, self.args
         improved = self.state.progress.evaluation_due and self._evaluate()
-        end_of_epoch = step % self.steps.per_epoch == 0 or step == self.steps.total
         if (
             (args.save_strategy == "steps" and step % args.save_steps == 0)
-            or (args.save_strategy == "epoch" and end_of_epoch)
+            or (args.save_strategy == "epoch" and self.steps.ends_epoch(step))
             or (improved and args.load_best_model_at_end)
         ):
             self._save()

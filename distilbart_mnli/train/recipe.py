@@ -43,7 +43,7 @@ def make_recipe(
     follows = args.lr_scheduler_type in FOLLOW_EVALUATIONS
     if args.load_best_model_at_end or args.early_stopping_patience is not None or follows:
         names = names + DECIDES_BY_EVALUATION
-        every = (args.eval_steps or args.logging_steps) if args.eval_strategy == "steps" else None
+        every = args.evaluation_interval if args.eval_strategy == "steps" else None
     return {
         **{name: getattr(args, name) for name in names},
         "eval_steps": every,

@@ -56,7 +56,7 @@ def write_trainer_state(path: Path, run: Run, state: TrainState, **more: Any) ->
         global_step=progress.step,
         max_steps=state.steps.total,
         logging_steps=args.logging_steps,
-        eval_steps=args.eval_steps or args.logging_steps,
+        eval_steps=args.evaluation_interval,
         save_steps=args.save_steps,
         train_batch_size=args.per_device_train_batch_size,
         num_train_epochs=state.steps.epochs,

@@ -222,7 +222,7 @@ def train(run: Run, split: TokenizedSplit, sets: list[EvaluationSet]) -> Trainin
 
 def evaluations(args: Arguments, steps: Steps) -> int:
     """How often a training and the evaluation after it read the evaluation sets."""
-    every = {"no": 0, "steps": args.eval_steps or args.logging_steps, "epoch": steps.per_epoch}[args.eval_strategy]
+    every = {"no": 0, "steps": args.evaluation_interval, "epoch": steps.per_epoch}[args.eval_strategy]
     return int(steps.total // every if every else 0) + int(args.do_eval)
 
 

@@ -59,6 +59,10 @@ class Steps:
     """Optimizer steps of one epoch; a short last one counts."""
     total: int
 
+    def ends_epoch(self, step: int) -> bool:
+        """Whether an epoch, or the training, ends with `step`."""
+        return step % self.per_epoch == 0 or step == self.total
+
     @property
     def epochs(self) -> int:
         """Epochs begun by the end."""

@@ -10,16 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from transformers import AutoTokenizer, pipeline
+from transformers import pipeline
 
 from distilbart_mnli.compare.compare import CompareOptions, compare_models
-from distilbart_mnli.compare.zero_shot import ZeroShotData, label_scores, tokenize_pairs
-from distilbart_mnli.data.batches import Collator, Padding
+from distilbart_mnli.compare.zero_shot import ZeroShotData
 from distilbart_mnli.errors import CommandError, InputError
 from distilbart_mnli.model.bart import ShortCutBart
-from distilbart_mnli.model.predict import Inference, predict_logits
 from tests.support.tiny import tiny_bart, tiny_mnli, tiny_tokenizer
+from tests.support.zero_shot import scores_of
 
 TEMPLATE = "the bird sees {}."
 LONG = "big red old " * 12  # 42 tokens of a pair, with the template's own
@@ -31,13 +29,6 @@ def model_of(folder: Path, positions: int, limit: int, **config) -> Path:
     tokenizer.model_max_length = limit
     tokenizer.save_pretrained(folder)
     return folder
-
-
-def scores_of(folder: Path, data: ZeroShotData) -> np.ndarray:
-    model = ShortCutBart.from_pretrained(folder, dtype=torch.float32).eval()
-    pairs = tokenize_pairs(data, AutoTokenizer.from_pretrained(folder), model.config)
-    collate = Collator(pairs, model.config.pad_token_id, Padding(model.config.max_position_embeddings))
-    return label_scores(predict_logits(model, collate, Inference(batch_size=4)), data, model.config)
 
 
 # The first text is shorter than what would have to go, the second exactly as long, the others longer.

@@ -6,21 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from transformers import AutoTokenizer, pipeline
 
 from distilbart_mnli.compare.zero_shot import (
     ZeroShotData,
     label_scores,
     read_zero_shot,
-    tokenize_pairs,
     zero_shot_figures,
 )
-from distilbart_mnli.data.batches import Collator, Padding
 from distilbart_mnli.errors import InputError
-from distilbart_mnli.model.bart import ShortCutBart
-from distilbart_mnli.model.predict import Inference, predict_logits
 from tests.support.tiny import GLUE_LABELS, TEACHER_LABELS, sentence, tiny_bart, tiny_config
+from tests.support.zero_shot import scores_of
 
 TOPICS = ["cat", "old house", "garden"]
 TEMPLATE = "the bird sees {}."
@@ -31,13 +27,6 @@ def write_topics(path: Path, rows: int = 24, longest: int = 30) -> Path:
     lines = [{"text": sentence(rng, 1, longest), "label": TOPICS[number % 3]} for number in range(rows)]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     return path
-
-
-def scores_of(folder: Path, data: ZeroShotData) -> np.ndarray:
-    model = ShortCutBart.from_pretrained(folder, dtype=torch.float32).eval()
-    pairs = tokenize_pairs(data, AutoTokenizer.from_pretrained(folder), model.config)
-    collate = Collator(pairs, model.config.pad_token_id, Padding(model.config.max_position_embeddings))
-    return label_scores(predict_logits(model, collate, Inference(batch_size=8)), data, model.config)
 
 
 # Entailment is the last label of the teacher's order, the first of GLUE's. The text of 200 words is cut short.
