@@ -1,9 +1,10 @@
 """Building a student: the teacher with some of its layers left out, saved as a stock transformers model.
 
 What is copied is the teacher's tensors as they are, in the teacher's dtype: embeddings, the kept layers and the
-classification head with its labels. config.json is the teacher's as configuration.py reads it, and gets three keys:
+classification head with its labels. config.json is the teacher's as configuration.py reads it, and gets four keys:
 teacher_name_or_path (a Hub id as given, of a local folder its base name), encoder_layer_ids and decoder_layer_ids
-(indices into that teacher). A student can be the teacher of the next.
+(indices into that teacher), and distillation (how it was trained since then: history.py). A student can be the teacher
+of the next.
 
 A student appears whole or not at all: it is written to a temporary neighbour of its final folder, read back with stock
 transformers, run once, and only then renamed into place.
@@ -138,6 +139,7 @@ def _build(plan: StudentPlan, save_path: Path) -> Student:
     # A local path says where files lay on one machine; only the folder's own name is worth publishing.
     model.config.teacher_name_or_path = Path(source.name).resolve().name if source.is_local else source.name
     model.config.encoder_layer_ids, model.config.decoder_layer_ids = encoder_layer_ids, decoder_layer_ids
+    model.config.distillation = []  # nothing was trained yet (history.py)
     save_verified(model, tokenizer, save_path, student_card(model, source))
     return Student(model, describe(model), f"{source.name}: {describe(teacher)}")
 
