@@ -58,12 +58,20 @@ def _is_stage(value: Any) -> bool:
 
 def with_stage(history: list[Stage] | None, stage: Stage) -> list[Stage]:
     """The history with one more stage; a run that is resumed or repeated, known by its `run`, stands there once."""
-    return [*(known for known in history or [] if known.get("run", "") != stage["run"]), stage]
+    others = [known for known in history or [] if known.get("run", "") != stage.get("run")]
+    return [*others, stage][-MOST_STAGES:]
 
 
 def of_encoder(history: list[Stage] | None) -> list[Stage]:
-    """The stages that an encoder takes along to another decoder."""
-    return [stage for stage in history or [] if stage.get("trained") != "decoder"]
+    """The stages that an encoder takes along to another decoder: those in which it was trained."""
+    if history is None:
+        return [{"stage": UNREADABLE}]
+    return [{**stage, "trained": "encoder"} for stage in history if stage.get("trained") != "decoder"]
+
+
+def without_runs(history: list[Stage] | None) -> list[Stage] | None:
+    """The same of two equal runs."""
+    return history and [{key: value for key, value in stage.items() if key != "run"} for stage in history]
 
 
 def is_distilled(history: list[Stage] | None) -> bool:
