@@ -44,6 +44,9 @@ CALLED_HERE = {
     **dict.fromkeys(("warmup", "num_warmup_steps", "warmup_proportion", "lr_warmup_steps"), "warmup_steps"),
     **dict.fromkeys(("scheduler", "lr_schedule", "lr_scheduler"), "lr_scheduler_type"),
     **dict.fromkeys(("wd", "decay"), "weight_decay"),
+    **dict.fromkeys(("teacher", "teacher_model", "distillation"), "teacher_model_name_or_path"),
+    **dict.fromkeys(("alpha", "alpha_ce", "kd_weight"), "distillation_weight"),
+    **dict.fromkeys(("temperature", "kd_temperature"), "distillation_temperature"),
     **dict.fromkeys(("gradient_clipping", "clip_grad_norm", "grad_clip", "max_norm"), "max_grad_norm"),
     **dict.fromkeys(("label_smoothing", "smoothing"), "label_smoothing_factor"),
     **dict.fromkeys(("model", "model_name", "model_path", "pretrained_model_name_or_path"), "model_name_or_path"),
@@ -145,8 +148,6 @@ INSTEAD = {
     "device": "the GPU is used where there is one; use_cpu keeps off it",
     "freeze_decoder": "the encoder and the embeddings can be frozen: freeze_encoder, freeze_embeds",
     "adam_beta": "there are two: adam_beta1, adam_beta2",
-    "teacher": "a student is made by create_student.py; model_name_or_path is what is trained here",
-    "teacher_model_name_or_path": "a student is made by create_student.py; model_name_or_path is what is trained here",
     **dict.fromkeys(("model_type", "problem_type"), "BART classifiers only"),
     **dict.fromkeys(("num_labels", "label_list"), "the labels are the task's, or those of the training file"),
     "do_lower_case": "the tokenizer decides about small letters",
@@ -154,7 +155,6 @@ INSTEAD = {
     **dict.fromkeys(
         ("student_encoder_layers", "student_decoder_layers"), "create_student.py makes the student; this fine-tunes it"
     ),
-    **dict.fromkeys(("teacher_model", "temperature", "alpha", "distillation"), "there is no distillation loss"),
     **dict.fromkeys(("use_lora", "lora_r", "peft"), "all weights are trained, or those that freeze_encoder leaves"),
     **dict.fromkeys(("load_in_8bit", "load_in_4bit", "quantization"), "training is in float32, fp16 or bf16"),
     "use_mps_device": "Apple's GPU is not supported; use_cpu",
