@@ -21,7 +21,6 @@ from transformers import BartForSequenceClassification, pipeline
 from benchmarks.options import check_options, make_parser, write_report
 from distilbart_mnli.compare.evaluate import predict_together
 from distilbart_mnli.compare.zero_shot import (
-    DEFAULT_TEMPLATE,
     ZeroShotData,
     label_scores,
     read_zero_shot,
@@ -31,7 +30,7 @@ from distilbart_mnli.data.batches import Padding
 from distilbart_mnli.data.tasks import TASKS
 from distilbart_mnli.errors import run_command
 from distilbart_mnli.model.pretrained import load
-from distilbart_mnli.options.fields import Arguments
+from distilbart_mnli.options.fields import DEFAULT_TEMPLATE, Arguments
 
 PIPELINE_BATCH_SIZES = {"cpu": (1, 2, 4, 8, 16, 32), "cuda": (16, 32, 64, 128, 256)}
 OUR_BATCH_TOKENS = {"cpu": (512, 1024, 2048, 4096, 8192), "cuda": (16384, 32768, 65536)}

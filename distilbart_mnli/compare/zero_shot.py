@@ -24,9 +24,10 @@ from transformers import BartConfig, PreTrainedTokenizerBase
 from distilbart_mnli.data.labels import entailment_id
 from distilbart_mnli.data.tables import read_columns
 from distilbart_mnli.data.tokens import TokenizedSplit, digest_of
+from distilbart_mnli.data.transfer import zero_shot_pairs
 from distilbart_mnli.errors import InputError
-
-DEFAULT_TEMPLATE = "This example is {}."  # the pipeline's own
+from distilbart_mnli.options.checks import template
+from distilbart_mnli.options.fields import DEFAULT_TEMPLATE
 
 
 @dataclass(frozen=True)
@@ -62,11 +63,9 @@ def read_zero_shot(
             not take a label: it needs one {}.
     """
     try:
-        filled = {hypothesis_template.format(label) for label in ("first", "second")}
-    except (IndexError, KeyError, ValueError):
-        filled = set()
-    if len(filled) != 2:
-        raise InputError(f"hypothesis_template {hypothesis_template!r}: expected one {{}}, where the label goes")
+        template(hypothesis_template)
+    except ValueError as error:
+        raise InputError(f"hypothesis_template {error}") from None
     columns = read_columns(
         path, {"text": ("text",), "label": ("label",)}, skip_bad_rows=skip_bad_rows, ignore_label=ignore_label
     )
@@ -87,8 +86,7 @@ def tokenize_pairs(data: ZeroShotData, tokenizer: PreTrainedTokenizerBase, confi
     Raises:
         InputError: a pair of the last kind has more tokens than the model has positions.
     """
-    hypotheses = [data.hypothesis_template.format(label) for label in data.candidate_labels]
-    texts, hypotheses = [text for text in data.texts for _ in hypotheses], hypotheses * len(data)
+    texts, hypotheses = zero_shot_pairs(data.texts, data.candidate_labels, data.hypothesis_template)
     whole = tokenizer(texts, hypotheses, truncation=False, verbose=False)
     pairs, positions = whole["input_ids"], config.max_position_embeddings
     limit = min(tokenizer.model_max_length, positions)

@@ -37,7 +37,7 @@ from distilbart_mnli.options.fields import Arguments
 HUB_DATASET = "nyu-mll/glue"
 ID_COLUMNS = ("id", "idx", "guid")
 NO_LABEL = -100
-"""The label of a row that has none among rows that have: torch's ignore_index, whose cross-entropy is 0."""
+"""The label, or the score, of a row that has none among rows that have: torch's ignore_index, whose loss is 0."""
 
 
 @dataclass

@@ -81,6 +81,7 @@ def read_columns(
     limit: int | None = None,
     skip_bad_rows: bool = False,
     ignore_label: str | None = None,
+    blank_is_text: bool = True,
 ) -> Columns:
     """Read some columns of a file.
 
@@ -91,6 +92,7 @@ def read_columns(
         limit: read the first so many rows only.
         skip_bad_rows: drop bad rows.
         ignore_label: leave out the rows whose role "label" has this value ("": nothing).
+        blank_is_text: False: a required field of nothing but spaces makes a row bad, whatever the format.
 
     Raises:
         InputError: the file cannot be read, is not UTF-8, has no row, lacks a column or has it twice, a column mixes
@@ -112,7 +114,7 @@ def read_columns(
         if ignored is not None and not row.fault and same(text_of(fields[places["label"]]) or "") == ignored:
             columns.ignored.append(row.number)
             continue
-        fault = row.fault or _fault(row, table, required)
+        fault = row.fault or _fault(row, table, required, blank_is_text)
         if fault and not skip_bad_rows:
             raise InputError(f"{path}, {table.unit} {row.number}: {fault}; correct the row, or give --skip_bad_rows")
         if fault:
@@ -133,7 +135,7 @@ def read_columns(
     return columns
 
 
-def _fault(row: Row, table: Table, required: Mapping[str, int]) -> str:
+def _fault(row: Row, table: Table, required: Mapping[str, int], blank_is_text: bool) -> str:
     """Why a row cannot be used; "" if it can. `required`: column -> its place."""
     fields, width = row.fields, len(table.header)
     if len(fields) != width and (any(fields[width:]) or any(place >= len(fields) for place in required.values())):
@@ -142,7 +144,8 @@ def _fault(row: Row, table: Table, required: Mapping[str, int]) -> str:
         value = fields[place]
         if isinstance(value, list | dict):
             return f"{'several values' if isinstance(value, list) else 'an object'} in {name}, expected one text"
-        if text_of(value) is None or (value == "" and not table.empty_is_text):
+        text = text_of(value)
+        if text is None or (text == "" and not table.empty_is_text) or not (blank_is_text or text.strip()):
             return f"no text in {name}"
     return ""
 

@@ -41,6 +41,11 @@ class TokenizedSplit:
         return len(self.offsets) - 1
 
     @property
+    def unlabelled(self) -> int:
+        """Rows without a label in a set that has labels: transfer rows."""
+        return 0 if self.labels is None else int((self.labels == NO_LABEL).sum())
+
+    @property
     def lengths(self) -> np.ndarray:
         """Tokens of every row: int64 [rows]."""
         return np.diff(self.offsets)

@@ -8,91 +8,37 @@ bool, int, float, dict, list or Literal[...]; what else its value must be stands
 """
 
 import ast
-import importlib.util
 import inspect
-import json
-import math
 import os
-import reprlib
 import types
 import typing
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from transformers import SchedulerType
+
+from distilbart_mnli.options.checks import (
+    between,
+    bounded,
+    candidates,
+    interval,
+    positive,
+    steps_or_share,
+    template,
+    trackers,
+)
 
 SCHEDULES = tuple(str(kind.value) for kind in SchedulerType)
 # Two of transformers' schedules wait for a metric after every evaluation; the others are stepped by the optimizer.
 FOLLOW_EVALUATIONS = ("reduce_lr_on_plateau", "greedy")
 PRECISION_DTYPES = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}
 """accelerate's mixed_precision -> the dtype that products are computed in, as torch names it."""
-TRACKERS = ("tensorboard", "wandb", "trackio")
+DEFAULT_TEMPLATE = "This example is {}."
+"""That of transformers' zero-shot pipeline."""
 SWITCH = "switch"
 """Marks text that can also be true or false: --x alone is true."""
 VERBATIM = "verbatim"
 """Marks text that is taken as it stands: none, null and nothing at all too."""
-
-
-def bounded(low: int, end: float = math.inf) -> Callable[[float], float]:
-    """The check of a number that is at least `low` and below `end`."""
-    bounds = f"at least {low}" if end == math.inf else f"at least {low} and below {end}"
-
-    def check(value: float) -> float:
-        if not low <= value < end:
-            raise ValueError(f"must be {bounds}, not {value}")
-        return value
-
-    return check
-
-
-def between(low: float, high: float) -> Callable[[float], float]:
-    """The check of a number from `low` to `high`, both included."""
-
-    def check(value: float) -> float:
-        if not low <= value <= high:
-            raise ValueError(f"must be at least {low} and at most {high}, not {value}")
-        return value
-
-    return check
-
-
-def positive(value: float) -> float:
-    """The check of a number above 0."""
-    if not value > 0:
-        raise ValueError(f"must be above 0, not {value}")
-    return value
-
-
-def steps_or_share(value: float) -> float:
-    """The check of a number of optimizer steps: whole, or below 1 a share of all steps, as in transformers."""
-    if value >= 1 and value % 1:
-        raise ValueError(f"must be a whole number of steps, or below 1 a share of all steps, not {value}")
-    return value
-
-
-def interval(value: float) -> float:
-    """The check of the optimizer steps between two events."""
-    if value <= 0:
-        raise ValueError(f"must be at least 1, or between 0 and 1 a share of all steps, not {value:g}")
-    return steps_or_share(value)
-
-
-def trackers(names: list) -> list[str] | None:
-    """The check of report_to; its "none" is as good as no tracker, its "all" those that are installed."""
-    if names == ["all"]:
-        return [name for name in TRACKERS if importlib.util.find_spec(name)] or None
-    for name in names:
-        if name not in (*TRACKERS, "none"):
-            raise ValueError(f"must name {', '.join(TRACKERS)} or none, not {shown(name)}")
-    return [name for name in names if name != "none"] or None
-
-
-def shown(value: Any) -> str:
-    """A value as a message quotes it: some 60 characters, however long or deep it is."""
-    if isinstance(value, str):
-        return f"'{value[:60]}'"
-    return (reprlib.repr(value) if isinstance(value, list | dict) else json.dumps(value))[:60]
 
 
 FilePath = Annotated[str, os.path.expanduser]
@@ -164,7 +110,7 @@ class Arguments:
     train_sampling_strategy: Literal["group_by_length", "random"] = "group_by_length"
     """Batches of like lengths, or of random ones (2020)."""
     max_train_samples: Positive | None = None
-    """Use the first so many training examples."""
+    """Use the first so many training examples; transfer rows come on top."""
     max_eval_samples: Positive | None = None
     """Use the first so many examples of each evaluation set."""
     max_predict_samples: Positive | None = None
@@ -187,6 +133,14 @@ class Arguments:
     """Both sides' logits are divided by it."""
     fit_encoder: bool = False
     """Fit the student's encoder to the teacher's encoder states; the rest of the student is left as it is."""
+    transfer_file: FilePath | None = None
+    """More rows to train on, without labels, for the teacher's answers: pairs in CSV, TSV or JSON lines."""
+    transfer_texts: FilePath | None = None
+    """The same of texts: each of them is a pair with every candidate label."""
+    candidate_labels: Annotated[list, candidates] | None = None
+    """Labels of transfer_texts (separated by commas; in a file a list, whose labels may have commas)."""
+    hypothesis_template: Annotated[str, template] = DEFAULT_TEMPLATE
+    """What makes a hypothesis of a candidate label, which stands for {}."""
 
     # Training
     do_train: bool = False

@@ -9,7 +9,8 @@ import re
 
 from distilbart_mnli.command_line import did_you_mean
 from distilbart_mnli.errors import InputError
-from distilbart_mnli.options.fields import OPTIONS, shown
+from distilbart_mnli.options.checks import shown
+from distilbart_mnli.options.fields import OPTIONS
 
 # Names of 2020 and of older releases of transformers: the name now (None: the key has no effect any more), or what
 # true and false are now. Each is translated with one log line.
@@ -44,13 +45,16 @@ CALLED_HERE = {
     **dict.fromkeys(("warmup", "num_warmup_steps", "warmup_proportion", "lr_warmup_steps"), "warmup_steps"),
     **dict.fromkeys(("scheduler", "lr_schedule", "lr_scheduler"), "lr_scheduler_type"),
     **dict.fromkeys(("wd", "decay"), "weight_decay"),
-    **dict.fromkeys(("teacher", "teacher_model", "distillation"), "teacher_model_name_or_path"),
-    **dict.fromkeys(("alpha", "alpha_ce", "kd_weight"), "distillation_weight"),
-    **dict.fromkeys(("temperature", "kd_temperature"), "distillation_temperature"),
     **dict.fromkeys(("gradient_clipping", "clip_grad_norm", "grad_clip", "max_norm"), "max_grad_norm"),
     **dict.fromkeys(("label_smoothing", "smoothing"), "label_smoothing_factor"),
     **dict.fromkeys(("model", "model_name", "model_path", "pretrained_model_name_or_path"), "model_name_or_path"),
-    **dict.fromkeys(("student", "checkpoint"), "model_name_or_path"),
+    **dict.fromkeys(("student", "student_name_or_path", "checkpoint"), "model_name_or_path"),
+    **dict.fromkeys(("teacher", "teacher_model", "teacher_name_or_path"), "teacher_model_name_or_path"),
+    **dict.fromkeys(("alpha", "alpha_ce", "kd_weight", "distillation"), "distillation_weight"),
+    **dict.fromkeys(("temperature", "kd_temperature"), "distillation_temperature"),
+    **dict.fromkeys(("unlabeled_file", "unlabelled_file"), "transfer_file"),
+    **dict.fromkeys(("class_names", "class_names_file"), "candidate_labels"),
+    "template": "hypothesis_template",
     **dict.fromkeys(("revision", "model_version"), "model_revision"),
     **dict.fromkeys(("tokenizer", "tokenizer_path", "tokenizer_name_or_path"), "tokenizer_name"),
     **dict.fromkeys(("task", "dataset", "dataset_name", "dataset_config_name"), "task_name"),

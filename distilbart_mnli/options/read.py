@@ -15,7 +15,8 @@ from typing import Any, Literal
 
 from distilbart_mnli.command_line import did_you_mean
 from distilbart_mnli.errors import InputError
-from distilbart_mnli.options.fields import OPTIONS, VERBATIM, Arguments, shown
+from distilbart_mnli.options.checks import shown
+from distilbart_mnli.options.fields import OPTIONS, VERBATIM, Arguments
 from distilbart_mnli.options.help import help_all, help_text
 from distilbart_mnli.options.names import OLD_NAMES, stray_word, unknown_option
 from distilbart_mnli.options.rules import check_together

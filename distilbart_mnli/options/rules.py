@@ -8,7 +8,8 @@ import torch
 from transformers import get_scheduler
 
 from distilbart_mnli.errors import InputError
-from distilbart_mnli.options.fields import FOLLOW_EVALUATIONS, Arguments, shown
+from distilbart_mnli.options.checks import shown
+from distilbart_mnli.options.fields import FOLLOW_EVALUATIONS, Arguments
 
 
 def check_together(args: Arguments) -> None:
@@ -63,9 +64,23 @@ def _broken(args: Arguments) -> Iterator[str]:
         yield "fit_encoder needs teacher_model_name_or_path: whose encoder states are learnt"
     if args.fit_encoder and args.freeze_encoder:
         yield "fit_encoder and freeze_encoder exclude each other: a frozen encoder learns nothing"
+    yield from _transfer(args)
     constant = args.freeze_encoder and not args.frozen_encoder_dropout
     if args.cache_encoder_outputs == "true" and not (constant or args.fit_encoder):
         yield "cache_encoder_outputs: true needs freeze_encoder true and frozen_encoder_dropout false, or fit_encoder"
+
+
+def _transfer(args: Arguments) -> Iterator[str]:
+    """Rows without labels have a teacher's answers alone."""
+    for name in ("transfer_file", "transfer_texts"):
+        if getattr(args, name) and args.teacher_model_name_or_path is None:
+            yield f"{name} needs teacher_model_name_or_path: its rows have no labels, only a teacher's answers"
+        if getattr(args, name) and args.distillation_weight == 0 and not args.fit_encoder:
+            yield f"{name} needs a distillation_weight above 0: its rows have a teacher's answers alone"
+    if args.transfer_texts and args.candidate_labels is None:
+        yield "transfer_texts needs candidate_labels: every text with every label is a pair"
+    if args.candidate_labels and not args.transfer_texts:
+        yield "candidate_labels needs transfer_texts: the texts that they are for"
 
 
 def _unsaved_evaluations(args: Arguments) -> Iterator[str]:

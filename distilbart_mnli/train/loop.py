@@ -102,7 +102,8 @@ class Training:
             recipe=recipe,
             bits=bits,
             cache_used=states is not None,
-            train_examples=len(self.split),
+            train_examples=len(self.split) - self.split.unlabelled,
+            transfer_examples=self.split.unlabelled,
             tracker_urls=self.trackers.urls,
         )
         self.parameters = self.state.parameters

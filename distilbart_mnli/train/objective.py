@@ -29,9 +29,9 @@ from distilbart_mnli.train.run import Run
 
 
 def label_losses(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    """Loss of every row, float32 [batch]: cross-entropy, or the squared error for float labels."""
+    """Loss of every row, float32 [batch]: cross-entropy, or the squared error for float labels; 0 for NO_LABEL."""
     if labels.is_floating_point():
-        return nn.functional.mse_loss(logits[:, 0].float(), labels, reduction="none")
+        return nn.functional.mse_loss(logits[:, 0].float(), labels, reduction="none") * (labels != NO_LABEL)
     return nn.functional.cross_entropy(
         logits.float(), labels, reduction="none", label_smoothing=label_smoothing, ignore_index=NO_LABEL
     )
@@ -81,7 +81,7 @@ class LabelLoss:
 class Distillation(LabelLoss):
     """(1 - weight) x the labels' loss + weight x the distance from the teacher's logits.
 
-    A row without a label (NO_LABEL) has the second part alone.
+    A row without a label (NO_LABEL) has the second part alone, with the same weight.
     """
 
     def __init__(

@@ -172,12 +172,13 @@ def training_results(run: Run, state: TrainState) -> dict[str, Any]:
     """The training's share of all_results.json."""
     progress = state.progress
     full, rest = divmod(progress.step, state.steps.per_epoch)
-    examples = full * state.train_examples + rest * run.plan.effective
+    examples = full * (state.train_examples + state.transfer_examples) + rest * run.plan.effective
     return {
         "epoch": state.epoch,
         "train_loss": progress.loss_sum / max(progress.loss_examples, 1),
         "train_runtime": round(progress.seconds, 4),
         "train_samples": state.train_examples,
+        "transfer_samples": state.transfer_examples or None,
         "train_samples_per_second": round(examples / max(progress.seconds, 1e-9), 3),
         "train_steps_per_second": round(progress.step / max(progress.seconds, 1e-9), 3),
         "train_data_time_share": round(progress.data_seconds / max(progress.seconds, 1e-9), 4),

@@ -20,6 +20,7 @@ from distilbart_mnli.data.splits import Split, get_task, load_evaluation, load_t
 from distilbart_mnli.data.submission import write_probabilities, write_submission
 from distilbart_mnli.data.tasks import Task, set_suffix
 from distilbart_mnli.data.tokens import TokenizedSplit, tokenize
+from distilbart_mnli.data.transfer import with_transfer_rows
 from distilbart_mnli.errors import CommandError, InputError, RunError
 from distilbart_mnli.files import check_output_dir, remove_leftovers
 from distilbart_mnli.model.bart import count_parameters, freeze, freeze_all_but_encoder, weights_digest
@@ -125,7 +126,7 @@ def prepared(args: Arguments) -> Iterator[tuple[Run, Data]]:
             if accelerator.is_main_process:
                 check_nothing_is_lost(args)  # again: another run can have finished while this one was starting
             task = get_task(args)
-            train_split = load_train(args, task) if args.do_train else None
+            train_split = with_transfer_rows(args, task, load_train(args, task)) if args.do_train else None
             splits = load_evaluation(args, task) if args.do_eval or args.eval_strategy != "no" else []
             test_splits = load_test(args, task) if args.do_predict else []
             check_best_metric(args, task, splits)

@@ -90,6 +90,9 @@ class TrainState:
     cache_used: bool
     """Whether the encoder's states come from a cache."""
     train_examples: int
+    """With labels."""
+    transfer_examples: int
+    """Without."""
     tracker_urls: dict[str, str]
     saved_step: int = -1
     """The step of the last checkpoint."""

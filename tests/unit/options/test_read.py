@@ -195,6 +195,8 @@ def test_the_ways_of_saying_true_and_false(flags, expected):
         (["--report_to", "tensorboard,trackio"], "report_to", ["tensorboard", "trackio"]),
         (["--report_to", "tensorboard", "trackio", "--seed", "1"], "report_to", ["tensorboard", "trackio"]),
         (["--report_to", "none"], "report_to", None),
+        (["--candidate_labels", "sports", "the world", "--seed", "1"], "candidate_labels", ["sports", "the world"]),
+        (["--candidate_labels", "sports, the world"], "candidate_labels", ["sports", "the world"]),
         (["--lr_scheduler_kwargs", '{"num_cycles": 2}'], "lr_scheduler_kwargs", {"num_cycles": 2}),
         (["--resume_from_checkpoint"], "resume_from_checkpoint", "true"),
         (["--resume_from_checkpoint", "true"], "resume_from_checkpoint", "true"),
@@ -230,8 +232,8 @@ def test_the_home_folder_is_meant_wherever_a_path_stands(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     endings = ("_dir", "_file", "_name_or_path", "checkpoint")
     names = [name for name, option in OPTIONS.items() if option.kind is str and name.endswith(endings)]
-    names += ["config_name", "tokenizer_name"]
-    assert len(names) >= 12
+    names += ["config_name", "tokenizer_name", "transfer_texts"]
+    assert len(names) >= 14
     values = {**dict.fromkeys(names, "~/x y"), "do_eval": True}
     flags = ["--do_eval", *(f"--{name}=~/x y" for name in names)]
     (tmp_path / "a.yaml").write_text("".join(f"{name}: {value}\n" for name, value in values.items()))
@@ -280,7 +282,7 @@ def test_a_key_that_is_near_to_nothing_is_refused_all_the_same():
         ("ddp_timeout", "accelerate launch"),
         ("token", "HF_TOKEN"),
         ("device", "use_cpu"),
-        ("teacher", "create_student.py"),
+        ("teacher", "teacher_model_name_or_path?"),
         ("trust_remote_code", "no code"),
     ],
 )
@@ -376,6 +378,14 @@ def test_report_to_all_means_what_is_installed():
         ("save_steps", 1.5, "a whole number of steps"),
         ("report_to", [1], "tensorboard, wandb, trackio or none"),
         ("report_to", 1, "a list of names"),
+        ("candidate_labels", ["a", "b", " a"], "'a' twice"),
+        ("candidate_labels", ["a", ""], "texts"),
+        ("candidate_labels", [1, 2], "texts"),
+        ("candidate_labels", [], "texts"),
+        ("hypothesis_template", "no place", "{}"),
+        ("hypothesis_template", "{} or {}", "{}"),
+        ("hypothesis_template", "{:>99999999999}", "{}"),
+        ("hypothesis_template", "{", "{}"),
         ("lr_scheduler_kwargs", "[1]", "an object"),
         ("hub_strategy", "every_save", "one of end"),
         ("model_name_or_path", 5, "text, not 5"),
