@@ -4,7 +4,8 @@
         --student_encoder_layers 12 --student_decoder_layers 3 --save_path student-bart-mnli-12-3
 
 or name the layers: --decoder_layer_ids 0,6,11. A stack for which nothing is given is kept whole. The student is a
-stock transformers model with its tokenizer; run_glue.py fine-tunes it.
+stock transformers model with its tokenizer; run_glue.py fine-tunes it. With --encoder_from FOLDER the encoder is the
+one that run_glue.py --fit_encoder trained there: students that differ in their decoders share it, and its cache.
 
 Exit codes: 0 done; 1 the disk failed; 2 bad input, nothing was written; 3 the Hub refused or cannot be reached.
 """
@@ -25,6 +26,7 @@ MEANT = {
         ("output_dir", "output", "out", "save_dir", "student", "student_path"), "did you mean --save_path?"
     ),
     **dict.fromkeys(("encoder_layers", "e"), "did you mean --student_encoder_layers?"),
+    **dict.fromkeys(("encoder", "fitted", "encoder_name_or_path"), "did you mean --encoder_from?"),
     **dict.fromkeys(("decoder_layers", "d", "num_layers", "layers"), "did you mean --student_decoder_layers?"),
     **dict.fromkeys(("revision", "model_revision"), "did you mean --teacher_revision?"),
     **dict.fromkeys(("overwrite_output_dir", "force"), "did you mean --overwrite?"),
@@ -55,6 +57,8 @@ def make_parser() -> OneLineParser:
     for stack in ("encoder", "decoder"):
         name, text = f"--{stack}_layer_ids", f"these {stack} layers of the teacher, in this order, such as 0,6,11"
         add(name, type=layer_ids, nargs="+", metavar="IDS", help=text)
+    text = "a student of this teacher whose encoder, fitted by run_glue.py --fit_encoder, is taken"
+    add("--encoder_from", type=path_or_id, metavar="FOLDER_OR_ID", help=text)
     add("--teacher_revision", default="main", metavar="REVISION", help="branch, tag or commit of a teacher on the Hub")
     add("--overwrite", action="store_true", help="replace the model in save_path, once the new one is whole")
     return parser
@@ -68,7 +72,7 @@ def read_arguments(argv: list[str]) -> argparse.Namespace:
         words = getattr(args, name)
         setattr(args, name, None if words is None else [index for word in words for index in word])
     if {args.student_encoder_layers, args.student_decoder_layers} == {None} and not (
-        args.encoder_layer_ids or args.decoder_layer_ids
+        args.encoder_layer_ids or args.decoder_layer_ids or args.encoder_from
     ):
         parser.error("say what to keep, for example --student_encoder_layers 12 --student_decoder_layers 3")
     return args
@@ -88,12 +92,14 @@ def main() -> None:
         args.encoder_layer_ids,
         args.decoder_layer_ids,
         args.teacher_revision,
+        args.encoder_from,
     )
     student = create_student(plan, args.save_path, args.overwrite)
     config = student.model.config
     say(f"teacher  {student.teacher_summary}")
     say(f"student  {args.save_path}: {student.summary}")
-    say(f"kept     encoder layers {show_layers(config.encoder_layer_ids)}")
+    origin = f", as {args.encoder_from} has them" if args.encoder_from else ""
+    say(f"kept     encoder layers {show_layers(config.encoder_layer_ids)}{origin}")
     say(f"         decoder layers {show_layers(config.decoder_layer_ids)}")
 
 

@@ -36,6 +36,7 @@ from distilbart_mnli.data.tokens import TokenizedSplit, tokenize, tokenizer_dige
 from distilbart_mnli.errors import CommandError, InputError
 from distilbart_mnli.model.bart import ShortCutBart, count_parameters
 from distilbart_mnli.model.frozen_encoder import BATCH_TOKENS, encoder_batches, encoder_digest
+from distilbart_mnli.model.history import how_made
 from distilbart_mnli.model.predict import to_task_predictions
 from distilbart_mnli.model.pretrained import Loaded, load, with_labels_of
 from distilbart_mnli.model.source import reported
@@ -123,9 +124,11 @@ def _with_labels(loaded: Loaded, task: Task, zero_shot: bool) -> Loaded:
 
 
 def describe_model(loaded: Loaded) -> dict[str, Any]:
-    """Layers, parameters (a shared tensor counted once), and the size of the weights in their dtype."""
+    """How it was made, layers, parameters (a shared tensor counted once), the size of the weights in their dtype."""
     config, (_, parameters) = loaded.model.config, count_parameters(loaded.model)
+    made = how_made(getattr(config, "distillation", None))
     figures: dict[str, Any] = {
+        **({"made_by": made} if made else {}),
         "encoder_layers": config.encoder_layers,
         "decoder_layers": config.decoder_layers,
         "parameters": parameters,

@@ -10,17 +10,15 @@ never guessed. `devices` in a row is a list, one entry a device.
 
 import csv
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from matplotlib.axes import Axes
-
+from distilbart_mnli.compare.picture import draw, standard_error
 from distilbart_mnli.compare.speed import MEMORY_ROWS
 from distilbart_mnli.files import atomic_file
 from distilbart_mnli.publish.card_format import percent
-from distilbart_mnli.publish.curves import BLUE, INK, ORANGE, drawn
 
 NOT_MEASURED = "-"
 Row = dict[str, Any]
@@ -59,6 +57,7 @@ def quality_table(sheet: Sheet) -> Table:
     """Sizes, accuracy, agreement, zero-shot. A column that no model has is left out."""
     columns = {
         "model": lambda row: row["model"],
+        "made by": lambda row: row["made_by"],
         "layers": lambda row: f"{row['encoder_layers']}-{row['decoder_layers']}",
         "parameters": lambda row: f"{row['parameters'] / 1e6:.1f} M",
         "MB on disk": lambda row: f"{row['mb_on_disk']:.1f}",
@@ -135,7 +134,7 @@ def write_sheet(folder: Path, sheet: Sheet) -> list[Path]:
     with atomic_file(paths[0]) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     _write_csv(paths[1], sheet)
-    picture = draw(folder / "tradeoffs.png", sheet)
+    picture = draw(folder / "tradeoffs.png", sheet.by_device, sheet.conditions.get("teacher"), sheet.device_title)
     with atomic_file(paths[2]) as temporary:
         temporary.write_text(_markdown(sheet, picture is not None), encoding="utf-8")
     return paths + ([picture] if picture else [])
@@ -167,7 +166,7 @@ def _markdown(sheet: Sheet, picture: bool) -> str:
         parts += [f"Speed on {sheet.device_title(device)}, stock transformers, median (lowest .. highest):", ""]
         parts += [_markdown_table(*speed_table(sheet, device)), ""]
     if picture:
-        parts += ["![accuracy against throughput](tradeoffs.png)", ""]
+        parts += ["![accuracy against throughput](tradeoffs.png)", "", _about_bars(sheet), ""]
     for name, value in sheet.conditions.items():
         if name != "devices" and value is not None:
             shown = f"{value:,}" if isinstance(value, int) else f"`{value}`" if name == "command" else value
@@ -176,54 +175,17 @@ def _markdown(sheet: Sheet, picture: bool) -> str:
     return "\n".join(parts) + "\n"
 
 
+def _about_bars(sheet: Sheet) -> str:
+    rows = [row for row in sheet.rows if "accuracy_matched" in row]
+    largest = max(100 * standard_error(row["accuracy_matched"], row["rows_matched"]) for row in rows)
+    return (
+        f"Bars: one standard error of an accuracy on that many rows, at most {largest:.2f} points here. All models "
+        "are measured on the same rows: the more often two agree, the more certain is their difference than the bars "
+        "suggest."
+    )
+
+
 def _markdown_table(head: list[str], body: list[list[str]]) -> str:
     """Every column but the first is aligned to the right."""
     ruler = ["---"] + ["---:"] * (len(head) - 1)
     return "\n".join(f"| {' | '.join(line)} |" for line in [head, ruler, *body])
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# The picture
-
-
-def draw(path: Path, sheet: Sheet) -> Path | None:
-    """Accuracy against throughput, one point a model, one panel a device; None where no speed was measured."""
-    if not (panels := sheet.by_device):
-        return None
-    with drawn(path, len(panels), (6.4, 4.2)) as all_axes:
-        for axes, (device, measured) in zip(all_axes, panels.items(), strict=True):
-            _draw_panel(axes, measured, sheet.conditions.get("teacher"), sheet.device_title(device))
-    return path
-
-
-def _draw_panel(axes: Axes, measured: list[tuple[Row, Row]], teacher: str | None, title: str) -> None:
-    names = [row["model"] for row, _ in measured]
-    speeds = [entry["pairs_per_second"] for _, entry in measured]
-    scores = [100 * row["accuracy_matched"] for row, _ in measured]
-    axes.scatter(speeds, scores, s=46, color=[ORANGE if name == teacher else BLUE for name in names], zorder=3)
-    # Room to the right of the fastest point for its name, and above the highest.
-    span, height = max(speeds) - min(speeds) or max(speeds), max(scores) - min(scores) or 1.0
-    axes.set_xlim(min(speeds) - 0.08 * span, max(speeds) + 0.35 * span)
-    axes.set_ylim(min(scores) - 0.15 * height, max(scores) + 0.15 * height)
-    offsets = label_offsets(axes, speeds, scores)
-    for name, x, y, offset in zip(names, speeds, scores, offsets, strict=True):
-        axes.annotate(name, (x, y), xytext=(8, offset), textcoords="offset points", color=INK, fontsize=9, va="center")
-    axes.set_title(f"MNLI matched against speed, {title}", color=INK, fontsize=11)
-    axes.set_xlabel("pairs a second", color=INK)
-    axes.set_ylabel("accuracy, %", color=INK)
-
-
-def label_offsets(axes: Axes, x: Sequence[float], y: Sequence[float]) -> list[float]:
-    """Vertical offset in points of every label, so that labels of points close together do not cover each other."""
-    line, reach = 12.0, 110.0  # points: height of a line, and how far to the right a name may run
-    places = axes.transData.transform(list(zip(x, y, strict=True))) * 72.0 / axes.figure.dpi
-    offsets = [0.0] * len(places)
-    placed: list[tuple[float, float]] = []
-    for i in sorted(range(len(places)), key=lambda i: (places[i][1], places[i][0])):
-        place, height = map(float, places[i])
-        for at, top in placed:
-            if abs(at - place) < reach and height - top < line:
-                height = top + line
-        offsets[i] = height - float(places[i][1])
-        placed.append((place, height))
-    return offsets

@@ -7,10 +7,10 @@ What a configuration may hold is one table, RULES: a value is kept if it stands 
 else of the file stays behind: what loads code (auto_map, custom_pipelines), how the file was once used or served
 (finetuning_task, task_specific_params, function_to_apply, output_attentions), and whatever nobody knows. Whether stock
 transformers would raise, hang or compute nonsense with a value, it is refused here, before anything large is read.
+`distillation` alone, how a student was trained, decides nothing, so what is odd in it refuses no model (history.py).
 """
 
 import logging
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,29 +20,13 @@ from transformers.activations import ACT2FN
 from distilbart_mnli.data.labels import label_names
 from distilbart_mnli.data.tasks import listed
 from distilbart_mnli.errors import InputError
+from distilbart_mnli.model.history import read_history
 from distilbart_mnli.model.source import Source
+from distilbart_mnli.model.value_rules import Rule, number, one_of, whole
 
 logger = logging.getLogger(__name__)
 
 ARCHITECTURE = "BartForSequenceClassification"
-Rule = tuple[Callable[[Any], bool], str]  # whether a value can be used, and what was expected
-
-
-def whole(low: int, high: int) -> Rule:
-    return lambda value: type(value) is int and low <= value <= high, f"a whole number from {low} to {high:,}"
-
-
-def number(high: float) -> Rule:
-    def fits(value: Any) -> bool:
-        return type(value) in (int, float) and 0 <= value <= high  # NaN fits nowhere
-
-    return fits, f"a number from 0 to {high:g}"
-
-
-def one_of(*values: Any) -> Rule:
-    # By type as well: 1 is no true, and a list cannot be looked up in a set.
-    names = " or ".join("null" if value is None else str(value).lower() for value in values)
-    return lambda value: any(type(value) is type(known) and value == known for known in values), names
 
 
 def list_of_layers(value: Any) -> bool:
@@ -151,6 +135,8 @@ def read_config(source: Source, otherwise: str = "", new_head: bool = False) -> 
         del kept["num_labels"]
     with source.reading():
         config = BartConfig(**kept, architectures=named)
+    if (history := read_history(values.get("distillation"), f"{source.what} {source.name}")) is not None:
+        config.distillation = history
     _check_together(source, config)
     return config
 

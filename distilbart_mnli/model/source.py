@@ -53,6 +53,11 @@ class Source:
     cache_dir: str | None = None
 
     @property
+    def public_name(self) -> str:
+        """As it is published: a folder's own name, because the path to it says where files lay on one machine."""
+        return Path(self.name).resolve().name if self.is_local else self.name
+
+    @property
     def is_local(self) -> bool:
         """Whether transformers reads it from the disk: a folder goes before a Hub id of the same name."""
         return Path(self.name).is_dir()

@@ -1,9 +1,12 @@
 """Building a student: the teacher with some of its layers left out, saved as a stock transformers model.
 
 What is copied is the teacher's tensors as they are, in the teacher's dtype: embeddings, the kept layers and the
-classification head with its labels. config.json is the teacher's as configuration.py reads it, and gets three keys:
+classification head with its labels. config.json is the teacher's as configuration.py reads it, and gets four keys:
 teacher_name_or_path (a Hub id as given, of a local folder its base name), encoder_layer_ids and decoder_layer_ids
-(indices into that teacher). A student can be the teacher of the next.
+(indices into that teacher), and distillation (how it was trained since then: history.py). A student can be the teacher
+of the next.
+
+With encoder_from its encoder is a fitted one (fitted_encoder.py) and everything else the teacher's.
 
 A student appears whole or not at all: it is written to a temporary neighbour of its final folder, read back with stock
 transformers, run once, and only then renamed into place.
@@ -13,7 +16,7 @@ import contextlib
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +36,8 @@ from distilbart_mnli.errors import InputError, RunError
 from distilbart_mnli.files import TEMPORARY, LocksNotSupported, atomic_folder, lock_file, lock_holder, remove_leftovers
 from distilbart_mnli.model.bart import count_parameters, shares_one_table
 from distilbart_mnli.model.configuration import ARCHITECTURE, check_head, read_config
+from distilbart_mnli.model.fitted_encoder import Fitted, check_table, read_fitted
+from distilbart_mnli.model.history import how_made
 from distilbart_mnli.model.kept_layers import check_layers, select_layers, show_layers
 from distilbart_mnli.model.pretrained import WEIGHT_FILES, read_card, read_tokenizer, read_weights
 from distilbart_mnli.model.source import Source
@@ -50,6 +55,13 @@ class StudentPlan:
     encoder_layer_ids: list[int] | None = None
     decoder_layer_ids: list[int] | None = None
     teacher_revision: str = "main"
+    encoder_from: str | None = None
+    """A model whose encoder the student gets in the place of the teacher's layers."""
+
+    @property
+    def sources(self) -> list[str]:
+        """The models that it is made of."""
+        return [self.teacher_name_or_path, *([self.encoder_from] if self.encoder_from else [])]
 
     def kept(self, stack: str, available: int) -> list[int]:
         """The layers that the student keeps of a stack ("encoder" or "decoder") of `available` layers.
@@ -75,11 +87,18 @@ class Student:
 
 
 def copy_layers(
-    teacher: BartForSequenceClassification, encoder_layer_ids: list[int], decoder_layer_ids: list[int]
+    teacher: BartForSequenceClassification,
+    encoder_layer_ids: list[int],
+    decoder_layer_ids: list[int],
+    encoder_from: BartForSequenceClassification | None = None,
 ) -> BartForSequenceClassification:
     """A stock model with the teacher's layers at these indices, in this order, and everything else of the teacher.
 
     No tensor is copied: student and teacher share memory, so train only one of the two.
+
+    Args:
+        encoder_from: a model with as many encoder layers, and the teacher's token table, whose encoder is taken. All
+            is in the wider of the two dtypes then, which rounds neither.
     """
     config = BartConfig.from_dict(teacher.config.to_dict())
     config.encoder_layers, config.decoder_layers = len(encoder_layer_ids), len(decoder_layer_ids)
@@ -95,9 +114,15 @@ def copy_layers(
             part[3] = str(kept[part[1]][int(part[3])])
         return ".".join(part)
 
-    student.load_state_dict({name: source[name_in_teacher(name)] for name in student.state_dict()}, assign=True)
+    tensors = {name: source[name_in_teacher(name)] for name in student.state_dict()}
+    dtype = teacher.dtype
+    if encoder_from is not None:
+        dtype = torch.promote_types(dtype, encoder_from.dtype)
+        of_encoder = {f"model.encoder.{name}": t for name, t in encoder_from.model.encoder.state_dict().items()}
+        tensors = {name: tensor.to(dtype) for name, tensor in {**tensors, **of_encoder}.items()}
+    student.load_state_dict(tensors, assign=True)
     student.tie_weights()
-    student.config.dtype = teacher.dtype
+    student.config.dtype = dtype
     return student.eval()
 
 
@@ -117,10 +142,10 @@ def create_student(plan: StudentPlan, save_path: Path, overwrite: bool = False) 
         HubError: the Hub refused or could not be reached.
         RunError: see save_verified.
     """
-    check_save_path(save_path, plan.teacher_name_or_path, overwrite)
+    check_save_path(save_path, plan.sources, overwrite)
     with _alone_at(save_path):
         # Again: another process may have finished a student there, or a killed one's is put back.
-        check_save_path(save_path, plan.teacher_name_or_path, overwrite)
+        check_save_path(save_path, plan.sources, overwrite)
         return _build(plan, save_path)
 
 
@@ -128,21 +153,28 @@ def _build(plan: StudentPlan, save_path: Path) -> Student:
     source = Source(plan.teacher_name_or_path, "teacher", plan.teacher_revision)
     config = read_config(source)
     check_head(source, config)
-    encoder_layer_ids = plan.kept("encoder", config.encoder_layers)
     decoder_layer_ids = plan.kept("decoder", config.decoder_layers)
     tokenizer = read_tokenizer(source, config)
     with source.reading():
         check_tokenizer(tokenizer, config, config.max_position_embeddings, f"teacher {source.name}")
+    fitted = None
+    if plan.encoder_from is not None:
+        fitted = read_fitted(Source(plan.encoder_from, "encoder_from"), config, tokenizer)
+        encoder_layer_ids = fitted.kept(plan.encoder_layers, plan.encoder_layer_ids)
+    else:
+        encoder_layer_ids = plan.kept("encoder", config.encoder_layers)
     teacher = read_weights(source, BartForSequenceClassification, config=config, dtype="auto")
-    model = copy_layers(teacher, encoder_layer_ids, decoder_layer_ids)
-    # A local path says where files lay on one machine; only the folder's own name is worth publishing.
-    model.config.teacher_name_or_path = Path(source.name).resolve().name if source.is_local else source.name
+    if fitted is not None:
+        check_table(fitted, teacher)
+    model = copy_layers(teacher, encoder_layer_ids, decoder_layer_ids, fitted.model if fitted else None)
+    model.config.teacher_name_or_path = source.public_name
     model.config.encoder_layer_ids, model.config.decoder_layer_ids = encoder_layer_ids, decoder_layer_ids
-    save_verified(model, tokenizer, save_path, student_card(model, source))
+    model.config.distillation = fitted.history if fitted else []
+    save_verified(model, tokenizer, save_path, student_card(model, source, fitted))
     return Student(model, describe(model), f"{source.name}: {describe(teacher)}")
 
 
-def student_card(model: BartForSequenceClassification, source: Source) -> str:
+def student_card(model: BartForSequenceClassification, source: Source, fitted: Fitted | None = None) -> str:
     """README.md of an untuned student. License and language are those of the teacher's card, where it has one."""
     teacher = model.config.teacher_name_or_path
     metadata = ModelCardData(
@@ -154,13 +186,17 @@ def student_card(model: BartForSequenceClassification, source: Source) -> str:
     )
     if not source.is_local and source.revision != "main":
         teacher += f" (revision {source.revision})"
+    origin, encoder = "Its layers are the teacher's, copied; nothing was trained.", "encoder"
+    if fitted is not None:
+        origin = f"Its encoder is that of {fitted.source.public_name}; its decoder's layers are the teacher's, copied."
+        encoder = f"encoder ({how_made(fitted.history)})"
     body = f"""# Student of {teacher}, not fine-tuned yet
 
-{describe(model)}. Its layers are the teacher's, copied; nothing was trained.
+{describe(model)}. {origin}
 
 | stack | layers of the teacher that are kept |
 |---|---|
-| encoder | {show_layers(model.config.encoder_layer_ids)} |
+| {encoder} | {show_layers(model.config.encoder_layer_ids)} |
 | decoder | {show_layers(model.config.decoder_layer_ids)} |
 
 Labels, in the teacher's order: {", ".join(label for _, label in sorted(model.config.id2label.items()))}.
@@ -169,25 +205,26 @@ Made by create_student.py; run_glue.py fine-tunes it.
     return f"---\n{metadata}\n---\n\n{body}"
 
 
-def check_save_path(save_path: Path, teacher_name_or_path: str, overwrite: bool = False) -> None:
-    """Whether a student may be written to `save_path`; touches nothing.
+def check_save_path(save_path: Path, sources: Sequence[str], overwrite: bool = False) -> None:
+    """Whether a student of the models `sources` may be written to `save_path`; touches nothing.
 
     Raises:
         InputError: a file, a folder that cannot be replaced or written beside, a folder with something in it without
-            `overwrite`, with `overwrite` one that is no model's, or the teacher itself.
+            `overwrite`, with `overwrite` one that is no model's, or one of `sources` itself.
     """
 
     def refused(reason: str) -> InputError:
         return InputError(f"save_path {save_path}: {reason}")
 
-    path, teacher = save_path.resolve(), Path(teacher_name_or_path).resolve()
+    path = save_path.resolve()
     if path.exists() and not path.is_dir():
         raise refused("is a file; expected a new or an empty folder")
     if path.is_dir():
         if path == Path.cwd() or os.path.ismount(path):
             raise refused("the current folder or a mount point; name a folder in it")
-        if teacher.is_dir() and (path == teacher or path in teacher.parents):
-            raise refused("holds the teacher; name another folder")
+        for source in map(Path, sources):
+            if source.is_dir() and path in (source.resolve(), *source.resolve().parents):
+                raise refused(f"holds {source}, of which the student is made; name another folder")
         try:
             empty = not any(path.iterdir())
         except OSError as error:

@@ -19,6 +19,7 @@ from distilbart_mnli.publish.card_facts import read_facts
 from distilbart_mnli.publish.commit import PublishTarget
 from distilbart_mnli.publish.staging import known_secrets, looks_like_token, staged
 from distilbart_mnli.train.checkpoints import disk_errors
+from distilbart_mnli.train.history import config_after
 from distilbart_mnli.train.run import Run
 from distilbart_mnli.train.saving import run_facts, shown_arguments
 
@@ -61,7 +62,7 @@ def _write_what_is_known(run: Run, folder: Path) -> str:
     except ValueError:  # it will be set aside
         old = {}, ""
     with disk_errors("what would be published", folder, "nothing was trained yet"):
-        run.model.config.save_pretrained(folder)
+        config_after(run).save_pretrained(folder)
         if run.args.push_to_hub:
             run.tokenizer.save_pretrained(folder)
         (folder / "training_args.json").write_text(shown_arguments(run.args), encoding="utf-8")

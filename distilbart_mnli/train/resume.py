@@ -209,7 +209,7 @@ def write(run: Run, state: TrainState, randoms: list[dict[str, torch.Tensor]]) -
     final = run.output_dir / f"checkpoint-{progress.step}"
 
     def fill(folder: Path) -> None:
-        save_model(run, folder, torch.float32)
+        save_model(run, state, folder, torch.float32)
         groups = save_optimizer(state.optimizer, state.names, folder / "optimizer.safetensors")
         save_random_states(randoms, folder / "random_states.safetensors")
         record = Record(

@@ -16,6 +16,7 @@ from distilbart_mnli.command_line import this_command
 from distilbart_mnli.errors import InputError, RunError
 from distilbart_mnli.files import atomic_file, finish_folder, remove, sync, temporary_folder
 from distilbart_mnli.model.bart import count_parameters, to_stock
+from distilbart_mnli.model.history import without_runs
 from distilbart_mnli.model.predict import to_task_predictions, write_predictions
 from distilbart_mnli.options.fields import Arguments
 from distilbart_mnli.public_text import public_command, shown_path
@@ -24,6 +25,7 @@ from distilbart_mnli.publish.run_files import read_json
 from distilbart_mnli.publish.staging import PUBLISHED_FILES
 from distilbart_mnli.train import checkpoints
 from distilbart_mnli.train.evaluation import EvaluationResult, EvaluationSet
+from distilbart_mnli.train.history import config_after, history_after
 from distilbart_mnli.train.launch import describe
 from distilbart_mnli.train.run import Run
 from distilbart_mnli.train.state import TrainState
@@ -38,13 +40,13 @@ def library_versions() -> dict[str, str]:
     return {library.__name__: library.__version__ for library in (torch, transformers, accelerate, datasets)}
 
 
-def save_model(run: Run, folder: Path, dtype: torch.dtype) -> None:
-    """A stock model with its tokenizer, in `dtype`."""
+def save_model(run: Run, state: TrainState, folder: Path, dtype: torch.dtype) -> None:
+    """A stock model with its tokenizer, in `dtype`, and with this training in its history."""
     stock = to_stock(run.model).to(device="cpu", dtype=dtype)
     stock.tie_weights()
-    before, stock.config.dtype = stock.config.dtype, dtype
+    stock.config = config_after(run, state)
+    stock.config.dtype = dtype
     stock.save_pretrained(folder)
-    stock.config.dtype = before
     run.tokenizer.save_pretrained(folder)
 
 
@@ -115,7 +117,7 @@ def save_final_model(run: Run, state: TrainState) -> None:
         checkpoints.disk_errors("the model", folder, f"free some space and resume; {safe}"),
         temporary_folder(folder, "model") as temporary,
     ):
-        save_model(run, temporary, getattr(torch, run.args.save_dtype))
+        save_model(run, state, temporary, getattr(torch, run.args.save_dtype))
         (temporary / "training_args.json").write_text(shown_arguments(run.args), encoding="utf-8")
         write_trainer_state(temporary / checkpoints.STATE, run, state)
         finish_folder(temporary)
@@ -182,6 +184,7 @@ def training_results(run: Run, state: TrainState) -> dict[str, Any]:
         "train_samples_per_second": round(examples / max(progress.seconds, 1e-9), 3),
         "train_steps_per_second": round(progress.step / max(progress.seconds, 1e-9), 3),
         "train_data_time_share": round(progress.data_seconds / max(progress.seconds, 1e-9), 4),
+        "distillation": without_runs(history_after(run, state)),
     }
 
 

@@ -24,6 +24,7 @@ from distilbart_mnli.data.transfer import with_transfer_rows
 from distilbart_mnli.errors import CommandError, InputError, RunError
 from distilbart_mnli.files import check_output_dir, remove_leftovers
 from distilbart_mnli.model.bart import count_parameters, freeze, freeze_all_but_encoder, weights_digest
+from distilbart_mnli.model.history import how_made
 from distilbart_mnli.model.predict import to_task_predictions, to_task_probabilities
 from distilbart_mnli.model.pretrained import load
 from distilbart_mnli.model.teacher import load_teacher
@@ -44,6 +45,7 @@ from distilbart_mnli.train.evaluation import (
     open_caches,
 )
 from distilbart_mnli.train.evaluation import evaluate as evaluate_sets
+from distilbart_mnli.train.history import history_after
 from distilbart_mnli.train.launch import batch_plan, describe, make_accelerator
 from distilbart_mnli.train.loop import Training
 from distilbart_mnli.train.rehearsal import rehearse
@@ -198,6 +200,8 @@ def train(run: Run, split: TokenizedSplit, sets: list[EvaluationSet]) -> Trainin
         trainable / 1e6,
         (total - trainable) / 1e6,
     )
+    if history := history_after(run):
+        logger.info("how the model was made, with this training: %s", how_made(history))
     if run.is_main:
         remove_leftovers(run.output_dir, owned=True)
     try:

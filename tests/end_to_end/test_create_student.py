@@ -104,7 +104,7 @@ def test_a_folder_that_only_others_may_write_is_one_line_and_exit_code_2(tmp_pat
     code = (
         "import os, sys; from pathlib import Path; from distilbart_mnli.errors import run_command;"
         "from distilbart_mnli.model.student import check_save_path; os.setuid(65534);"
-        "sys.exit(run_command(lambda: check_save_path(Path('/usr/student/deeper'), 'teacher')))"
+        "sys.exit(run_command(lambda: check_save_path(Path('/usr/student/deeper'), ['teacher'])))"
     )
     script = tmp_path / "as_nobody.py"
     script.write_text(code)

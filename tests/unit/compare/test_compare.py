@@ -7,10 +7,8 @@ import re
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from matplotlib.figure import Figure
 from safetensors.torch import load_file, save_file
 from sklearn.metrics import accuracy_score
 from transformers import AutoTokenizer, BartForSequenceClassification
@@ -19,7 +17,7 @@ from compare_models import read_arguments
 from distilbart_mnli.compare import speed
 from distilbart_mnli.compare.compare import CompareOptions, compare_models
 from distilbart_mnli.compare.evaluate import candidate_names, groups_of, load_candidates
-from distilbart_mnli.compare.sheet import Sheet, draw, label_offsets, quality_table, speed_table
+from distilbart_mnli.compare.sheet import Sheet, quality_table, speed_table, write_sheet
 from distilbart_mnli.data.splits import load_evaluation
 from distilbart_mnli.data.tasks import TASKS
 from distilbart_mnli.errors import CommandError, InputError
@@ -114,7 +112,7 @@ def test_names_are_the_shortest_that_differ(tmp_path):
     assert names == ["a/model", "b/model", "student", "ann/distilbart-mnli-12-1"]
 
 
-def test_what_was_not_measured_is_no_column_and_no_number():
+def test_what_was_not_measured_is_no_column_and_no_number(tmp_path):
     rows = [
         {"model": "teacher", "encoder_layers": 2, "decoder_layers": 2, "parameters": 1000, "accuracy_matched": 0.5},
         {"model": "student", "encoder_layers": 2, "decoder_layers": 1, "parameters": 900},
@@ -123,18 +121,9 @@ def test_what_was_not_measured_is_no_column_and_no_number():
     assert head == ["model", "layers", "parameters", "matched"]
     assert [line[-1] for line in body] == ["50.00 %", "-"]
     assert speed_table(Sheet({}, rows), "cpu") == ([], [])
-    assert draw(Path("unused.png"), Sheet({}, rows)) is None
-
-
-def test_labels_of_points_close_together_do_not_cover_each_other():
-    axes = Figure(figsize=(6.4, 4.2), dpi=160).add_subplot()
-    x, y = [100.0, 101.0, 102.0, 300.0], [71.5, 71.6, 71.5, 71.5]
-    axes.set_xlim(80, 400)
-    axes.set_ylim(70, 73)
-    heights = axes.transData.transform(list(zip(x, y, strict=True)))[:, 1] * 72 / 160 + label_offsets(axes, x, y)
-    near = np.sort(heights[:3])
-    assert np.diff(near).min() >= 11.99  # the fourth is far to the right and stays where it is
-    assert label_offsets(axes, x, y)[3] == 0
+    assert sorted(path.name for path in write_sheet(tmp_path, Sheet({}, rows))) == [
+        *("tradeoffs.csv", "tradeoffs.json", "tradeoffs.md")
+    ]
 
 
 def test_the_pairs_that_are_timed_are_spread_over_the_set():

@@ -99,6 +99,7 @@ def test_the_saved_student_is_a_stock_model_with_the_teachers_labels_and_its_pro
     assert config.pop("teacher_name_or_path") == "teacher-6-6"
     assert config.pop("encoder_layer_ids") == [0, 1, 2, 3, 4, 5]
     assert config.pop("decoder_layer_ids") == [0, 2, 5]
+    assert config.pop("distillation") == []
     assert config == {**theirs, "decoder_layers": 3}
     assert config["label2id"] == {"neutral": 0, "Entailment": 1, "contradiction": 2}
     assert str(tmp_path).encode() not in b"".join(path.read_bytes() for path in folder.iterdir())

@@ -78,7 +78,7 @@ def test_overwrite_refuses_to_delete_what_does_not_look_like_a_model(teacher, tm
 
 def test_the_teacher_is_never_replaced_by_its_student(teacher, tmp_path):
     for folder in (teacher, teacher.parent):
-        assert_refused(tmp_path, "holds the teacher", teacher, folder, overwrite=True, decoder_layers=1)
+        assert_refused(tmp_path, "of which the student is made", teacher, folder, overwrite=True, decoder_layers=1)
 
 
 def test_a_save_path_that_is_a_file_or_lies_under_one_or_is_the_current_folder_is_refused(
