@@ -193,7 +193,7 @@ class Slice(Training):
     def reader(self) -> "Reader":
         """What `_epoch` makes its batches from."""
         run = self.run
-        collate = Collator(self.split, run.model.config.pad_token_id, run.padding, self.states, run.device.is_cuda)
+        collate = Collator(self.split, run.model.config.pad_token_id, run.padding, self.states, pin=run.device.is_cuda)
         return Reader(collate, run.plan.per_device, self.args.dataloader_num_workers)
 
     def pass_over(self, order: list[np.ndarray]) -> None:

@@ -4,13 +4,14 @@ import json
 import os
 import shlex
 import signal
+import statistics
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from distilbart_mnli.errors import CommandError
+from distilbart_mnli.errors import CommandError, RunError
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -57,6 +58,38 @@ class Steps:
             raise CommandError(f"exit code {code} from: {line}; run this again", code)
         else:
             self.done += 1
+
+
+def filled_in(words: Sequence[str], teacher: str, data_dir: Path, output_dir: Path) -> list[str]:
+    """`words` with folders in place of $TEACHER (a Hub id stays one), $DATA_DIR and $OUTPUT_DIR."""
+    values = {
+        "$TEACHER": shown(teacher) if Path(teacher).is_dir() else teacher,
+        "$DATA_DIR": shown(data_dir),
+        "$OUTPUT_DIR": shown(output_dir),
+    }
+    for name, value in values.items():
+        words = [word.replace(name, value) for word in words]
+    return list(words)
+
+
+def run_all(commands: Sequence[Sequence[str]]) -> None:
+    """Run commands, "python" and its words each, one after another.
+
+    Raises:
+        RunError: one of them failed, with code 1; with its own code where a signal stopped it.
+    """
+    steps = Steps()
+    try:
+        for number, (_, *words) in enumerate(commands, start=1):
+            steps.run(*words, label=f"[{number}/{len(commands)}] ")
+    except CommandError as error:
+        raise RunError(str(error), error.exit_code if error.exit_code > 128 else None) from None
+
+
+def spread(values: Sequence[float], digits: int) -> str:
+    """ "71.6" of one value, "71.6 (71.2..71.9)" of several: mean, lowest and highest."""
+    mean, *ends = (f"{value:.{digits}f}" for value in (statistics.fmean(values), min(values), max(values)))
+    return mean if len(values) == 1 else f"{mean} ({'..'.join(ends)})"
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -155,13 +155,17 @@ class ShortCutBart(BartForSequenceClassification):
         self.model.decoder.layers[last] = LastPositionDecoderLayer(config, layer_idx=last)
         self.post_init()
         choose_linear_kernels(self)
-        # True: the encoder has no gradient and no dropout, so its outputs are constants of the input.
-        self.encoder_is_constant = False
         self.encoder_is_frozen = False
+        self.encoder_has_dropout = True
+
+    @property
+    def encoder_is_constant(self) -> bool:
+        """Whether the encoder has no gradient and no dropout, so that its outputs are constants of the input."""
+        return self.encoder_is_frozen and not self.encoder_has_dropout
 
     def train(self, mode: bool = True) -> "ShortCutBart":
         super().train(mode)
-        if self.encoder_is_constant:
+        if not self.encoder_has_dropout:
             self.model.encoder.eval()
         return self
 
@@ -214,15 +218,20 @@ def freeze(model: ShortCutBart, encoder: bool, embeddings: bool, encoder_dropout
             stack.embed_tokens.requires_grad_(False)
             stack.embed_positions.requires_grad_(False)
     model.encoder_is_frozen = encoder
-    model.encoder_is_constant = encoder and not encoder_dropout
+    model.encoder_has_dropout = encoder_dropout or not encoder
     model.train(model.training)
 
 
 def freeze_all_but_encoder(model: ShortCutBart) -> None:
-    """What remains is the encoder without the token table, which is the decoder's too."""
+    """What remains is the encoder without the token table, which is the decoder's too; it is trained without dropout.
+
+    A regression on exact targets needs no noise (docs/distillation.md has what it costs).
+    """
     trained = {id(p) for p in model.model.encoder.parameters() if p.requires_grad} - {id(model.model.shared.weight)}
     for parameter in model.parameters():
         parameter.requires_grad_(id(parameter) in trained)
+    model.encoder_has_dropout = False
+    model.train(model.training)
 
 
 def compile_layers(model: ShortCutBart) -> None:

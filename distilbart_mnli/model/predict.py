@@ -56,6 +56,25 @@ def predict_logits(model: ShortCutBart, collate: Collator, inference: Inference)
     Raises:
         RunError: a row was not computed exactly once.
     """
+
+    def logits(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        return model(**{name: batch[name] for name in FORWARD_INPUTS if name in batch})
+
+    return predict(model, logits, model.config.num_labels, collate, inference)
+
+
+def predict(
+    model: ShortCutBart,
+    forward: Callable[[dict[str, torch.Tensor]], torch.Tensor],
+    columns: int,
+    collate: Collator,
+    inference: Inference,
+) -> np.ndarray:
+    """What `forward` gives, [batch, columns] for a batch on the model's device, of all rows: float32 [rows, columns].
+
+    Raises:
+        RunError: a row was not computed exactly once.
+    """
     split = collate.split
     order = np.argsort(split.lengths, kind="stable")
     batches = [order[start : start + inference.batch_size] for start in range(0, len(order), inference.batch_size)]
@@ -63,25 +82,30 @@ def predict_logits(model: ShortCutBart, collate: Collator, inference: Inference)
     was_training = model.training
     model.eval()
     try:
-        outputs = _outputs(model, collate, mine, inference, len(batches))
+        outputs = _outputs(model.device, forward, collate, mine, inference, len(batches))
     finally:
         model.train(was_training)
-    logits = torch.zeros(len(split), model.config.num_labels)
+    values = torch.zeros(len(split), columns)
     counts = torch.zeros(len(split), dtype=torch.int32)
     for rows, output in zip(mine, outputs, strict=True):
-        logits[rows] += output.cpu()[: len(rows)]
+        values[rows] += output.cpu()[: len(rows)]
         counts[rows] += 1
-    logits, counts = inference.reduce_sum(logits).cpu(), inference.reduce_sum(counts).cpu()
+    values, counts = inference.reduce_sum(values).cpu(), inference.reduce_sum(counts).cpu()
     wrong = int((counts != 1).sum())
     if wrong:
         raise RunError(f"evaluation of {split.name}: {wrong} of {len(split)} rows were not computed exactly once")
-    return logits.numpy()
+    return values.numpy()
 
 
 def _outputs(
-    model: ShortCutBart, collate: Collator, batches: list[np.ndarray], inference: Inference, total: int
+    device: torch.device,
+    forward: Callable[[dict[str, torch.Tensor]], torch.Tensor],
+    collate: Collator,
+    batches: list[np.ndarray],
+    inference: Inference,
+    total: int,
 ) -> list[torch.Tensor]:
-    """Logits of this process's batches, on the device; nothing waits for them."""
+    """What `forward` gives for this process's batches, on the device; nothing waits for it."""
 
     def filled(rows: np.ndarray) -> MicroBatch:
         missing = inference.batch_size - len(rows) if inference.static_shapes else 0
@@ -97,9 +121,9 @@ def _outputs(
             batch = next(made, None)
             if batch is None:  # the last round has one only for the first processes
                 break
-            inputs = {key: batch[key].to(model.device, non_blocking=True) for key in FORWARD_INPUTS if key in batch}
+            moved = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
             with inference.autocast():
-                outputs.append(model(**inputs).float())
+                outputs.append(forward(moved).float())
             inference.mark_step()
             bar.update(inference.num_processes)
     return outputs

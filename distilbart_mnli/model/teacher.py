@@ -92,7 +92,7 @@ def load_teacher(args: Arguments, student: Loaded) -> Teacher:
         source, ShortCutBart, config=config, dtype=torch.float32, attn_implementation=args.attn_implementation
     )
     model.requires_grad_(False)
-    model.encoder_is_frozen = model.encoder_is_constant = True
+    model.encoder_is_frozen, model.encoder_has_dropout = True, False
     sizes = [count_parameters(found)[1] / 1e6 for found in (model, student.model)]
     if sizes[0] < sizes[1]:
         logger.warning("teacher %s: smaller than its student, %.1f M parameters against %.1f M", source.name, *sizes)

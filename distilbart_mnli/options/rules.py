@@ -65,8 +65,9 @@ def _broken(args: Arguments) -> Iterator[str]:
     if args.fit_encoder and args.freeze_encoder:
         yield "fit_encoder and freeze_encoder exclude each other: a frozen encoder learns nothing"
     yield from _transfer(args)
-    if args.cache_encoder_outputs == "true" and (not args.freeze_encoder or args.frozen_encoder_dropout):
-        yield "cache_encoder_outputs: true needs freeze_encoder true and frozen_encoder_dropout false"
+    constant = args.freeze_encoder and not args.frozen_encoder_dropout
+    if args.cache_encoder_outputs == "true" and not (constant or args.fit_encoder):
+        yield "cache_encoder_outputs: true needs freeze_encoder true and frozen_encoder_dropout false, or fit_encoder"
 
 
 def _transfer(args: Arguments) -> Iterator[str]:

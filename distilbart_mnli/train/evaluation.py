@@ -11,9 +11,13 @@ from distilbart_mnli.data.splits import Split
 from distilbart_mnli.data.tasks import set_suffix
 from distilbart_mnli.data.tokens import TokenizedSplit
 from distilbart_mnli.model.encoder_cache import EncoderCache
-from distilbart_mnli.model.predict import evaluate_logits, predict_logits
+from distilbart_mnli.model.predict import evaluate_logits, predict, predict_logits
+from distilbart_mnli.train.objective import EncoderFit
 from distilbart_mnli.train.run import Run, open_encoder_cache, tokenize_split
 from distilbart_mnli.train.signals import StopSignals
+
+ENCODER_MSE = "encoder_mse"
+"""A metric of a fit: the mean squared distance from the teacher's encoder states, at real tokens."""
 
 
 @dataclass
@@ -25,7 +29,7 @@ class EvaluationSet:
     suffix: str
     """What the keys of its metrics end with: "" or "_mm"."""
     states: EncoderCache | None = None
-    """The encoder's states of all its rows, if they are cached."""
+    """The encoder's states of all its rows, if they are cached: the teacher's, where they are learnt."""
 
 
 @dataclass(frozen=True)
@@ -68,14 +72,31 @@ def logits_of(
     return predict_logits(run.model, collate, dataclasses.replace(run.inference, before_round=signals.check))
 
 
+def logits_and_distances(
+    run: Run, tokens: TokenizedSplit, signals: StopSignals, states: EncoderCache | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """logits_of in a fit, and every row's mean squared distance from the teacher's encoder states: float32 [rows]."""
+    fit = EncoderFit(run.model, run.teacher_encoder, states)
+    collate = Collator(tokens, run.model.config.pad_token_id, run.padding, pin=run.device.is_cuda, **fit.gathered)
+    inference = dataclasses.replace(run.inference, before_round=signals.check)
+    columns = run.model.config.num_labels + 1
+    found = predict(run.model, fit.logits_and_losses, columns, collate, inference)
+    return found[:, :-1], found[:, -1]
+
+
 def evaluate(run: Run, sets: list[EvaluationSet], signals: StopSignals) -> list[EvaluationResult]:
     """Logits and metrics of all sets; the same on every process. Raises StopRequested as logits_of does."""
     results = []
     for evaluation_set in sets:
-        started, tokens = time.monotonic(), evaluation_set.tokens
-        logits = logits_of(run, tokens, signals, evaluation_set.states)
+        started, tokens, states = time.monotonic(), evaluation_set.tokens, evaluation_set.states
+        more = {}
+        if run.fits_encoder:
+            logits, distances = logits_and_distances(run, tokens, signals, states)
+            more[ENCODER_MSE] = float(distances.mean(dtype=np.float64))
+        else:
+            logits = logits_of(run, tokens, signals, states)
         assert tokens.labels is not None
-        metrics = evaluate_logits(logits, tokens.labels, run.task, run.label_map)
+        metrics = {**evaluate_logits(logits, tokens.labels, run.task, run.label_map), **more}
         seconds = time.monotonic() - started
         results.append(EvaluationResult(tokens.name, evaluation_set.suffix, logits, metrics, seconds))
     return results

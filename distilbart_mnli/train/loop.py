@@ -26,7 +26,6 @@ from distilbart_mnli.data.batches import Collator, epoch_order, micro_batches, p
 from distilbart_mnli.data.tokens import TokenizedSplit
 from distilbart_mnli.errors import RunError, StoppedBySignal
 from distilbart_mnli.model.bart import compile_layers
-from distilbart_mnli.model.encoder_cache import EncoderCache
 from distilbart_mnli.model.kernels import attention_kernels
 from distilbart_mnli.model.predict import FORWARD_INPUTS
 from distilbart_mnli.options.fields import FOLLOW_EVALUATIONS
@@ -84,8 +83,8 @@ class Training:
         optimizer, names = make_optimizer(args, model, run.precision)
         passes = self.steps.total / self.steps.per_epoch
         resumed = None if checkpoint is None else checkpoint.record.encoder_cache
-        self.states: EncoderCache | None = open_encoder_cache(run, self.split, passes, resumed)
-        self.objective = choose_objective(run, self.split, self.states)
+        states = open_encoder_cache(run, self.split, passes, resumed)
+        self.objective = choose_objective(run, self.split, states)
         if args.gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
         if args.torch_compile:
@@ -102,7 +101,7 @@ class Training:
             steps=self.steps,
             recipe=recipe,
             bits=bits,
-            cache_used=self.states is not None,
+            cache_used=states is not None,
             train_examples=len(self.split) - self.split.unlabelled,
             transfer_examples=self.split.unlabelled,
             tracker_urls=self.trackers.urls,
@@ -177,8 +176,8 @@ class Training:
         order = order[position : position + self.steps.total - step]
         count, index = self.accelerator.num_processes, self.accelerator.process_index
         shares = [micro_batches(rows, run.plan.per_device, count, index, run.device.static_shapes) for rows in order]
-        pad_token_id, targets = run.model.config.pad_token_id, self.objective.targets
-        collate = Collator(self.split, pad_token_id, run.padding, self.states, **targets, pin=run.device.is_cuda)
+        pad_token_id, gathered = run.model.config.pad_token_id, self.objective.gathered
+        collate = Collator(self.split, pad_token_id, run.padding, **gathered, pin=run.device.is_cuda)
         stream = prefetch(collate, [batch for share in shares for batch in share], args.dataloader_num_workers)
         with contextlib.closing(stream):
             for rows, share in zip(order, shares, strict=True):

@@ -11,7 +11,6 @@ A loss of its own for every row is all that the loop asks for: it weights them b
 the same on any number of processes.
 """
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from distilbart_mnli.model.encoder_cache import EncoderCache, default_folder
 from distilbart_mnli.model.frozen_encoder import FrozenEncoder
 from distilbart_mnli.model.teacher import teacher_logits
 from distilbart_mnli.options.fields import Arguments
-from distilbart_mnli.train.run import Run, open_encoder_cache
+from distilbart_mnli.train.run import Run
 
 
 def label_losses(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
@@ -69,10 +68,10 @@ def state_losses(states: Tensor, teacher_states: Tensor, attention_mask: Tensor)
 class LabelLoss:
     """The rows' labels."""
 
-    def __init__(self, model: ShortCutBart, label_smoothing: float = 0.0):
+    def __init__(self, model: ShortCutBart, label_smoothing: float = 0.0, states: EncoderCache | None = None):
         self.module: nn.Module = model
         self.label_smoothing = label_smoothing
-        self.targets: dict[str, Any] = {}
+        self.gathered: dict[str, Any] = {"states": states}
         """What the collator gathers for every batch beside its rows, by the names of its fields."""
 
     def losses(self, logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
@@ -85,10 +84,12 @@ class Distillation(LabelLoss):
     A row without a label (NO_LABEL) has the second part alone, with the same weight.
     """
 
-    def __init__(self, model: ShortCutBart, args: Arguments, teacher_logits: np.ndarray):
-        super().__init__(model, args.label_smoothing_factor)
+    def __init__(
+        self, model: ShortCutBart, args: Arguments, teacher_logits: np.ndarray, states: EncoderCache | None = None
+    ):
+        super().__init__(model, args.label_smoothing_factor, states)
         self.weight, self.temperature = args.distillation_weight, args.distillation_temperature
-        self.targets = {"teacher_logits": teacher_logits}
+        self.gathered["teacher_logits"] = teacher_logits
 
     def losses(self, logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
         distances = teacher_losses(logits, batch["teacher_logits"], self.temperature)
@@ -112,8 +113,8 @@ class EncoderFit:
 
     def __init__(self, model: ShortCutBart, teacher: FrozenEncoder, states: EncoderCache | None):
         self.module: nn.Module = Encoder(model)
-        self.teacher = teacher
-        self.targets: dict[str, Any] = {} if states is None else {"teacher_states": states}
+        self.model, self.teacher = model, teacher
+        self.gathered: dict[str, Any] = {"teacher_states": states}
 
     def losses(self, states: Tensor, batch: dict[str, Tensor]) -> Tensor:
         target = batch.get("teacher_states")
@@ -121,6 +122,12 @@ class EncoderFit:
             with torch.no_grad(), self.teacher.autocast():
                 target = self.teacher.model.encode(batch["input_ids"], batch["attention_mask"])
         return state_losses(states, target, batch["attention_mask"])
+
+    def logits_and_losses(self, batch: dict[str, Tensor]) -> Tensor:
+        """What an evaluation asks: [batch, num_labels + 1]; the encoder runs once for both."""
+        inputs = batch["input_ids"], batch["attention_mask"]
+        states = self.model.encode(*inputs)
+        return torch.cat([self.model(*inputs, states).float(), self.losses(states, batch)[:, None]], dim=1)
 
 
 Objective = LabelLoss | EncoderFit
@@ -131,23 +138,20 @@ def choose_objective(run: Run, split: TokenizedSplit, states: EncoderCache | Non
 
     Args:
         split: the training set, tokenised for the student.
-        states: the student's own encoder states of it, if they are cached.
+        states: encoder states of it, if they are cached: the teacher's in a fit, else the student's own.
 
     Raises:
         RunError: the disk has no room for what is kept.
     """
     args, teacher = run.args, run.teacher
     if teacher is None:
-        return LabelLoss(run.model, args.label_smoothing_factor)
-    run.device.place(teacher.model)
-    encoder = FrozenEncoder(teacher.model, run.compute_dtype, run.accelerator.autocast, Path(teacher.name).name)
+        return LabelLoss(run.model, args.label_smoothing_factor, states)
     if args.fit_encoder:
-        return EncoderFit(run.model, encoder, open_encoder_cache(run, split, math.inf, encoder=encoder))
-    if teacher.train is not None:
-        split, states = teacher.train, None
-    if states is not None and encoder.digest != run.frozen_encoder.digest:
-        states = None
+        return EncoderFit(run.model, run.teacher_encoder, states)
+    same_encoder = teacher.train is None and run.teacher_encoder.digest == run.frozen_encoder.digest
     folder = Path(args.encoder_cache_dir) if args.encoder_cache_dir else default_folder()
-    logits = teacher_logits(teacher, split, run.inference, folder, states, run.compute_dtype)
+    logits = teacher_logits(
+        teacher, teacher.train or split, run.inference, folder, states if same_encoder else None, run.compute_dtype
+    )
     teacher.model.to("cpu")  # its work is done
-    return Distillation(run.model, args, logits)
+    return Distillation(run.model, args, logits, states)

@@ -57,8 +57,10 @@ def make_optimizer(args: Arguments, model: ShortCutBart, precision: str) -> tupl
 
 def best_metric(args: Arguments) -> tuple[str, bool]:
     """The metric that chooses the best model, with its eval_, and whether more of it is better."""
-    name = "eval_" + (args.metric_for_best_model or "loss").removeprefix("eval_")
-    return name, args.greater_is_better if args.greater_is_better is not None else "loss" not in name
+    chosen = args.metric_for_best_model or ("encoder_mse" if args.fit_encoder else "loss")
+    name = "eval_" + chosen.removeprefix("eval_")
+    lower = any(word in name for word in ("loss", "mse"))
+    return name, not lower if args.greater_is_better is None else args.greater_is_better
 
 
 def make_schedule(args: Arguments, optimizer: torch.optim.Optimizer, total_steps: int) -> Any:

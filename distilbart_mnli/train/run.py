@@ -97,8 +97,22 @@ class Run:
     @cached_property
     def frozen_encoder(self) -> FrozenEncoder:
         """The encoder as a cache sees it."""
-        origin = Path(self.loaded.name).name
-        return FrozenEncoder(self.model, self.compute_dtype, self.accelerator.autocast, origin)
+        return self._as_cached(self.model, self.loaded.name)
+
+    @cached_property
+    def teacher_encoder(self) -> FrozenEncoder:
+        """The teacher's, on this run's device."""
+        assert self.teacher is not None
+        self.device.place(self.teacher.model)
+        return self._as_cached(self.teacher.model, self.teacher.name)
+
+    @property
+    def fits_encoder(self) -> bool:
+        """Whether this run learns the teacher's encoder states, and evaluations measure the distance from them."""
+        return self.args.fit_encoder and self.teacher is not None
+
+    def _as_cached(self, model: ShortCutBart, name: str) -> FrozenEncoder:
+        return FrozenEncoder(model, self.compute_dtype, self.accelerator.autocast, Path(name).name)
 
     def sum_over_processes(self, tensor: torch.Tensor) -> torch.Tensor:
         """The sum of every process's tensor, on all of them."""
@@ -114,18 +128,15 @@ def tokenize_split(run: Run, split: Split) -> TokenizedSplit:
 
 
 def open_encoder_cache(
-    run: Run,
-    split: TokenizedSplit,
-    passes: float,
-    resumed: bool | None = None,
-    encoder: FrozenEncoder | None = None,
+    run: Run, split: TokenizedSplit, passes: float, resumed: bool | None = None
 ) -> EncoderCache | None:
     """The cache of a set's encoder states, if there is to be one. The model is on the device already.
+
+    The states are the model's own, where they are constant; in a fit they are the teacher's, which are learnt.
 
     Args:
         passes: how often this run reads every example.
         resumed: what a checkpoint decided.
-        encoder: a teacher's, which is constant in any case (default: the run's model's).
 
     Raises:
         InputError: it is wanted and does not fit.
@@ -137,7 +148,8 @@ def open_encoder_cache(
         folder=Path(args.encoder_cache_dir) if args.encoder_cache_dir else default_folder(),
         max_gb=args.encoder_cache_max_gb,
         resumed=resumed,
-        trains=args.do_train and encoder is None,
+        trains=args.do_train,
         unavailable=run.device.no_encoder_cache,
     )
-    return open_or_build(encoder or run.frozen_encoder, split, request, run.show_progress)
+    encoder = run.teacher_encoder if run.fits_encoder else run.frozen_encoder
+    return open_or_build(encoder, split, request, run.show_progress)

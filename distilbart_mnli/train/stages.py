@@ -36,7 +36,14 @@ from distilbart_mnli.publish.commit import PublishTarget
 from distilbart_mnli.publish.staging import PUBLISHED_FILES, check_publishable
 from distilbart_mnli.train import checkpoints, resume
 from distilbart_mnli.train.device import device_for, is_out_of_memory
-from distilbart_mnli.train.evaluation import EvaluationResult, EvaluationSet, evaluation_sets, logits_of, open_caches
+from distilbart_mnli.train.evaluation import (
+    ENCODER_MSE,
+    EvaluationResult,
+    EvaluationSet,
+    evaluation_sets,
+    logits_of,
+    open_caches,
+)
 from distilbart_mnli.train.evaluation import evaluate as evaluate_sets
 from distilbart_mnli.train.history import history_after
 from distilbart_mnli.train.launch import batch_plan, describe, make_accelerator
@@ -126,7 +133,8 @@ def prepared(args: Arguments) -> Iterator[tuple[Run, Data]]:
             test_splits = load_test(args, task) if args.do_predict else []
             check_best_metric(args, task, splits)
             loaded = load(args, task)
-            teacher = load_teacher(args, loaded) if args.do_train and args.teacher_model_name_or_path else None
+            asked = args.teacher_model_name_or_path and (args.do_train or args.fit_encoder)
+            teacher = load_teacher(args, loaded) if asked else None
         device.keep_shapes_static(loaded.model)
         logger.info("%s", describe(accelerator, device, plan))
         if teacher is not None and train_split is not None and not teacher.same_ids:
@@ -165,7 +173,8 @@ def check_best_metric(args: Arguments, task: Task, splits: list[Split]) -> None:
     if not args.do_train or args.metric_for_best_model is None:
         return
     suffixes = [set_suffix(split.name, splits[0].name) for split in splits]
-    known = [f"{name}{suffix}" for suffix in suffixes for name in ("loss", *task.metrics)]
+    measured = ["loss", *task.metrics, *([ENCODER_MSE] if args.fit_encoder else [])]
+    known = [f"{name}{suffix}" for suffix in suffixes for name in measured]
     if args.metric_for_best_model.removeprefix("eval_") not in known:
         raise InputError(
             f"metric_for_best_model {args.metric_for_best_model}: an evaluation of {task.name} gives "

@@ -12,16 +12,15 @@ Exit codes: 0 done; 1 a run failed; 2 bad input; 128 + n stopped by signal n.
 
 import argparse
 import shlex
-import statistics
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from distilbart_mnli.command_line import OneLineParser
-from distilbart_mnli.errors import CommandError, InputError, RunError, run_command
+from distilbart_mnli.errors import InputError, run_command
 from distilbart_mnli.model.configuration import read_config
 from distilbart_mnli.model.source import Source
-from examples.common import ROOT, Steps, is_model, markdown, shown
+from examples.common import ROOT, filled_in, is_model, markdown, run_all, spread
 from examples.questions.plan import Plan, Setting, questions, runs, student_command
 
 HEAD = ("variant", "student", "training rows", "epochs", "seeds", "matched", "mismatched", "training, s", "command")
@@ -50,20 +49,12 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def filled_in(args: argparse.Namespace, words: list[str]) -> list[str]:
-    teacher = shown(Path(args.teacher)) if Path(args.teacher).is_dir() else args.teacher
-    values = {"$TEACHER": teacher, "$DATA_DIR": shown(args.data_dir), "$OUTPUT_DIR": shown(args.output_dir)}
-    for name, value in values.items():
-        words = [word.replace(name, value) for word in words]
-    return words
-
-
 def commands(args: argparse.Namespace, plan: Plan) -> list[list[str]]:
     """What is still to run, in order: a student before the first run that needs it."""
     waiting: dict[tuple[str, ...], None] = {}
 
     def add_student(setting: Setting, seed: int) -> None:
-        words = filled_in(args, student_command(plan, setting, seed))
+        words = filled_in(student_command(plan, setting, seed), args.teacher, args.data_dir, args.output_dir)
         if words and not is_model(ROOT / words[-1]):
             if "--student" in words:  # new layers go into a copied student
                 add_student(Setting(setting.student, setting.layers, "copied"), seed)
@@ -72,14 +63,8 @@ def commands(args: argparse.Namespace, plan: Plan) -> list[list[str]]:
     for setting, seed in runs(plan):
         if not setting.results(args.output_dir, seed):
             add_student(setting, seed)
-            waiting[tuple(filled_in(args, setting.command(seed)))] = None
+            waiting[tuple(filled_in(setting.command(seed), args.teacher, args.data_dir, args.output_dir))] = None
     return [list(words) for words in waiting]
-
-
-def spread(values: list[float], number: Callable[[float], str]) -> str:
-    """ "71.6" of one value, "71.6 (71.2..71.9)" of several."""
-    mean = number(statistics.fmean(values))
-    return mean if len(values) == 1 else f"{mean} ({number(min(values))}..{number(max(values))})"
 
 
 def table_row(output_dir: Path, plan: Plan, variant: str, setting: Setting) -> tuple[str, ...]:
@@ -92,7 +77,7 @@ def table_row(output_dir: Path, plan: Plan, variant: str, setting: Setting) -> t
         return (*settings, "not run", "", "", "", command)
 
     def over_seeds(name: str, scale: float, digits: int) -> str:
-        return spread([scale * values[name] for values in whole.values()], lambda value: f"{value:.{digits}f}")
+        return spread([scale * values[name] for values in whole.values()], digits)
 
     return (
         *settings,
@@ -122,12 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if args.dry_run:
         print("".join(f"{shlex.join(words)}\n" for words in waiting), end="")
         return
-    steps = Steps()
-    try:
-        for number, (_, *words) in enumerate(waiting, start=1):
-            steps.run(*words, label=f"[{number}/{len(waiting)}] ")
-    except CommandError as error:
-        raise RunError(str(error), error.exit_code if error.exit_code > 128 else None) from None
+    run_all(waiting)
     args.output_dir.mkdir(parents=True, exist_ok=True)
     table = args.output_dir / "results.md"
     table.write_text(tables(args.output_dir, plan), encoding="utf-8")

@@ -211,12 +211,15 @@ def test_a_shared_encoders_states_give_the_teachers_logits(made, tmp_path, optio
 # Fitting an encoder
 
 
-def mean_squared_error(made: Path, folder: Path, transfer: Sequence[tuple[str, str]] = ()) -> float:
-    """Between the encoder states of two stock models, over all training rows one by one, and more pairs after them."""
+def mean_squared_error(
+    made: Path, folder: Path, name: str = "train", transfer: Sequence[tuple[str, str]] = ()
+) -> float:
+    """Between the encoder states of two stock models, over all rows of a set one by one, and more pairs after them."""
     models = [BartForSequenceClassification.from_pretrained(path).eval() for path in (made / "teacher", folder)]
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    split, errors = load_train(Arguments(data_dir=str(made / "data")), TASKS["mnli"]), []
-    for pair in (*zip(split.sentence1, split.sentence2, strict=True), *transfer):
+    lines = (made / "data" / f"{name}.tsv").read_text(encoding="utf-8").splitlines()
+    errors, columns = [], [lines[0].split("\t").index(column) for column in ("sentence1", "sentence2")]
+    for pair in (*([line.split("\t")[column] for column in columns] for line in lines[1:]), *transfer):
         batch = tokenizer(*pair, return_tensors="pt")
         with torch.no_grad():
             mine, its = (model.model.encoder(**batch).last_hidden_state for model in models)
@@ -229,18 +232,20 @@ def test_an_encoder_is_fitted_to_states_of_transfer_rows_too(made, options):
     fit = {"model_name_or_path": made / "cut", "fit_encoder": True, "transfer_file": made / "transfer.csv"}
     train(**{**options, **fit, "effective_batch_size": 36, "num_train_epochs": 1.0, "distillation_weight": 0.0})
     (first,) = (entry["loss"] for entry in state(options["output_dir"])["log_history"] if "loss" in entry)
-    assert first == pytest.approx(mean_squared_error(made, made / "cut", TRANSFER), rel=1e-4)
+    assert first == pytest.approx(mean_squared_error(made, made / "cut", transfer=TRANSFER), rel=1e-4)
 
 
 @pytest.mark.parametrize("cached", ["auto", "false"])
 def test_a_fitted_encoder_is_nearer_to_the_teachers_and_the_rest_is_as_it_was(made, options, cached):
     fit = {**options, "model_name_or_path": made / "cut", "fit_encoder": True, "cache_encoder_outputs": cached}
-    train(**{**fit, "num_train_epochs": 4.0})
+    train(**{**fit, "num_train_epochs": 4.0, "eval_strategy": "epoch"})
     folder = options["output_dir"]
     first = next(entry["loss"] for entry in state(folder)["log_history"])
     assert first == pytest.approx(mean_squared_error(made, made / "cut"), rel=0.3)  # of 12 rows of 30
     assert mean_squared_error(made, folder) < 0.5 * mean_squared_error(made, made / "cut")
     before = BartForSequenceClassification.from_pretrained(made / "cut", dtype=torch.float32).state_dict()
+    measured = state(folder)["log_history"][-1]["eval_encoder_mse"]
+    assert measured == pytest.approx(mean_squared_error(made, folder, "dev_matched"), rel=1e-5)
     moved = {name for name, tensor in weights(folder).items() if not torch.equal(tensor, before[name])}
     assert moved
     assert all(name.startswith("model.encoder.") for name in moved)
