@@ -153,6 +153,8 @@ def _build(plan: StudentPlan, save_path: Path) -> Student:
     source = Source(plan.teacher_name_or_path, "teacher", plan.teacher_revision)
     config = read_config(source)
     check_head(source, config)
+    if plan.encoder_from is None:
+        encoder_layer_ids = plan.kept("encoder", config.encoder_layers)
     decoder_layer_ids = plan.kept("decoder", config.decoder_layers)
     tokenizer = read_tokenizer(source, config)
     with source.reading():
@@ -161,8 +163,6 @@ def _build(plan: StudentPlan, save_path: Path) -> Student:
     if plan.encoder_from is not None:
         fitted = read_fitted(Source(plan.encoder_from, "encoder_from"), config, tokenizer)
         encoder_layer_ids = fitted.kept(plan.encoder_layers, plan.encoder_layer_ids)
-    else:
-        encoder_layer_ids = plan.kept("encoder", config.encoder_layers)
     teacher = read_weights(source, BartForSequenceClassification, config=config, dtype="auto")
     if fitted is not None:
         check_table(fitted, teacher)
