@@ -10,6 +10,7 @@ what is odd in it is passed over.
 """
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from distilbart_mnli.model.value_rules import Rule, number, one_of, text, whole
@@ -21,8 +22,8 @@ STATES, LOGITS, LABELS, UNREADABLE = "encoder states", "logits", "labels", "unre
 RULES: dict[str, Rule] = {
     "stage": one_of(STATES, LOGITS, LABELS, UNREADABLE),
     "trained": one_of("encoder", "decoder", "all"),
-    "teacher": text(200),
-    "loss": text(200),
+    "teacher": text(300),
+    "loss": text(300),
     "weight": number(1),
     "temperature": number(1_000_000),
     **dict.fromkeys(("rows", "transfer_rows", "steps"), whole(0, 1 << 50)),
@@ -74,7 +75,7 @@ def without_runs(history: list[Stage] | None) -> list[Stage] | None:
     return history and [{key: value for key, value in stage.items() if key != "run"} for stage in history]
 
 
-def is_distilled(history: list[Stage] | None) -> bool:
+def is_distilled(history: Sequence[Stage] | None) -> bool:
     """Whether a teacher's answers were, or may have been, learnt."""
     return any(stage["stage"] != LABELS for stage in history or [])
 

@@ -161,7 +161,11 @@ def card_metadata(facts: Facts) -> dict[str, Any]:
         "license_link": facts.license_link if license_id == "other" else None,
         "library_name": "transformers" if facts.has_model else None,
         "pipeline_tag": pipeline if facts.has_model else None,
-        "tags": ["distilbart", "distilbart-mnli"] if facts.is_nli else ["distilbart"],
+        "tags": [
+            "distilbart",
+            *(["distilbart-mnli"] if facts.is_nli else []),
+            *(["knowledge-distillation"] if facts.learnt_from else []),
+        ],
         "datasets": [facts.dataset] if facts.dataset else None,
         "base_model": facts.base_model,
         "metrics": list(dict.fromkeys(METRIC_NAMES[metric][1] for metric in facts.metrics)) or None,
@@ -257,6 +261,7 @@ def render(facts: Facts, picture: str | None) -> str:
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
     )
     helpers = "command_lines escaped figure in_code layer_list link named number option percent quoted".split()
+    environment.filters["link"] = card_format.link
     text = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         facts=facts,
         picture=picture,

@@ -18,6 +18,7 @@ from distilbart_mnli.data.labels import entailment_id, folded, label_names
 from distilbart_mnli.data.splits import HUB_DATASET
 from distilbart_mnli.data.tasks import TASKS, Source, Task, set_suffix
 from distilbart_mnli.errors import InputError
+from distilbart_mnli.model.history import is_distilled, read_history
 from distilbart_mnli.public_text import last_part
 from distilbart_mnli.publish.run_files import Values, is_number, read_json, read_results
 
@@ -132,6 +133,26 @@ class Facts:
     def teacher(self) -> str | None:
         """Hub id or folder name of the model whose layers were copied."""
         return _name(self.config["teacher_name_or_path"])
+
+    @cached_property
+    def stages(self) -> list[Values] | None:
+        """The trainings since the layers were copied (model/history.py); None: no file says anything of them."""
+        stages = read_history(self.config["distillation"], self.name)
+        return None if stages is None else [Values(stage) for stage in stages]
+
+    @property
+    def learnt_from(self) -> list[str]:
+        """The teachers whose answers were learnt, as far as they are known."""
+        if self.stages is None:
+            names = [self.recipe["teacher_model_name_or_path"]]
+        else:
+            names = [stage["teacher"] for stage in self.stages]
+        return [name for name in dict.fromkeys(map(_name, names)) if name]
+
+    @property
+    def is_distilled(self) -> bool:
+        """Whether a teacher's answers were learnt, or may have been: a record can be unreadable."""
+        return bool(self.learnt_from) or is_distilled(self.stages)
 
     @property
     def start(self) -> str | None:
@@ -274,7 +295,7 @@ def read_facts(folder: Path, hub_model_id: str | None = None) -> Facts:
     foreign = "eval_" if has_model and found["eval_model"] else "-"
     results = {key: value for key, value in found.items() if is_number(value) and not key.startswith(foreign)}
     return Facts(
-        name=hub_model_id or arguments["hub_model_id"] or folder.resolve().name,
+        name=hub_model_id or arguments["hub_model_id"] or default_name(folder),
         config=read_json(folder / "config.json"),
         arguments=arguments,
         results=Values(results),
@@ -283,6 +304,18 @@ def read_facts(folder: Path, hub_model_id: str | None = None) -> Facts:
         tradeoffs=read_json(folder / "tradeoffs.json"),
         has_model=has_model,
     )
+
+
+def default_name(folder: Path) -> str:
+    """What the model in a folder is called where nobody says otherwise: as the folder.
+
+    The four names of 2020 stand for models that no teacher's predictions had a part in; a distilled one that lies
+    under such a name is told apart by "-kd".
+    """
+    name = folder.resolve().name
+    of_2020 = name in {f"distilbart-mnli-12-{layers}" for layers in REPORTED_2020}
+    history = read_history(read_json(folder / "config.json")["distillation"], name) if of_2020 else None
+    return f"{name}-kd" if is_distilled(history) else name
 
 
 def is_hub_id(name: str) -> bool:

@@ -33,6 +33,7 @@ from distilbart_mnli.errors import HubError, InputError, RunError
 from distilbart_mnli.files import atomic_file
 from distilbart_mnli.options.fields import Arguments
 from distilbart_mnli.public_text import without_tokens
+from distilbart_mnli.publish.card_facts import default_name
 from distilbart_mnli.publish.client import ODD_ANSWER, TOKEN_SETTINGS, Result, client_timeout, connect, until, within
 from distilbart_mnli.publish.commit import Publication, PublishTarget, changed, repo_info
 from distilbart_mnli.publish.run_files import read_json
@@ -52,7 +53,7 @@ STATE_FILE = "hub_state.json"  # repository -> its commit that the folder saw la
 # Before training
 
 
-def preflight(args: Arguments, card: str = "") -> PublishTarget:
+def preflight(args: Arguments, card: str = "", rehearsal: Path | None = None) -> PublishTarget:
     """Find out in seconds whether `publish` will be allowed; creates nothing.
 
     Checked: a token, valid and with the right to write to that name; the card's metadata; that the repository did not
@@ -60,6 +61,7 @@ def preflight(args: Arguments, card: str = "") -> PublishTarget:
 
     Args:
         card: README.md as far as it is known; of a publish-only run it is read.
+        rehearsal: a folder with what is known of the model before its training, in the place of output_dir.
 
     Raises:
         InputError: no training, and no model in output_dir; a link in the place of a file that is published.
@@ -86,7 +88,7 @@ def preflight(args: Arguments, card: str = "") -> PublishTarget:
             return until(lambda: within(PREFLIGHT_READ_TIMEOUT, question), PREFLIGHT_SECONDS, api)
 
         account = _account(ask(api.whoami), api)
-        repo_id = _repo_id(args.hub_model_id or output_dir.resolve().name, account.name)
+        repo_id = _repo_id(args.hub_model_id or default_name(rehearsal or output_dir), account.name)
         info = ask(lambda: repo_info(api, repo_id))
         if account.role == "read":
             raise HubError(f"{repo_id}: this token may only read; make one that may write at {TOKEN_SETTINGS}")

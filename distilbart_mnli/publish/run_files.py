@@ -126,8 +126,8 @@ _TYPES: dict[str, dict[str, Callable[[Any], bool]]] = {
     },
     "training_args.json": dict.fromkeys(
         (
-            "hub_model_id model_name_or_path config_name license task_name data_dir lr_scheduler_type "
-            "metric_for_best_model sentence2_key"
+            "hub_model_id model_name_or_path teacher_model_name_or_path config_name license task_name data_dir "
+            "lr_scheduler_type metric_for_best_model sentence2_key"
         ).split(),
         _is_text,
     ),

@@ -47,7 +47,7 @@ def rehearse(run: Run) -> PublishTarget | None:
                 renew_model_card(folder, args.hub_model_id, args.license)
         if not args.push_to_hub:
             return None
-        target = hub.preflight(args, card)
+        target = hub.preflight(args, card, folder)
         try:
             with staged(folder, known_secrets(args), run.output_dir.resolve().parent):
                 return target

@@ -171,6 +171,30 @@ def of_another_teacher(folder: Path) -> None:
     finished_run(folder, config={**config, **layers}, run={"license": None})
 
 
+FITTED = {"stage": "encoder states", "teacher": "facebook/bart-large-mnli", "loss": "mean squared error"}
+FITTED |= {"trained": "encoder", "rows": 392702, "transfer_rows": 0, "epochs": 4.0, "steps": 12272, "run": "1a"}
+LOGITS = {"stage": "logits", "teacher": "facebook/bart-large-mnli", "loss": "KL divergence", "weight": 0.75}
+LOGITS |= {"temperature": 2.0, "trained": "decoder", "rows": 392702, "transfer_rows": 5000, "epochs": 2.0}
+LABELS = {"stage": "labels", "loss": "cross-entropy", "trained": "all", "rows": 392702, "epochs": 0.5}
+
+
+def distilled(folder: Path) -> None:
+    teacher = {"teacher_model_name_or_path": "facebook/bart-large-mnli"}
+    finished_run(folder, config={"distillation": [FITTED, LOGITS]}, arguments=teacher)
+
+
+def distilled_and_tuned(folder: Path) -> None:
+    finished_run(folder, config={"distillation": [FITTED, LOGITS, LABELS]})
+
+
+def tuned_on_labels(folder: Path) -> None:
+    finished_run(folder, config={"distillation": [LABELS]})
+
+
+def with_an_unreadable_record(folder: Path) -> None:
+    finished_run(folder, config={"distillation": "<b>no record</b>"})
+
+
 def of_a_size_without_figure(folder: Path) -> None:
     finished_run(folder, config={"decoder_layers": 2, "decoder_layer_ids": [0, 6]})
 
@@ -239,6 +263,10 @@ KINDS = [
     on_part_of_the_sets,
     on_data_that_is_not_glue,
     of_another_teacher,
+    distilled,
+    distilled_and_tuned,
+    tuned_on_labels,
+    with_an_unreadable_record,
     of_a_size_without_figure,
     trained_from_scratch,
     for_another_task,

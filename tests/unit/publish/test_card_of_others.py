@@ -85,6 +85,7 @@ def test_mean_text_in_every_file_stays_text(tmp_path, text):
     label = "".join(character for character in text if character.isprintable())  # others are refused in a label
     labels = {"id2label": {"0": label, "1": "neutral " + label, "2": "entailment"}, "label2id": None}
     config = json.loads((folder / "config.json").read_text()) | {"teacher_name_or_path": text, **labels}
+    config |= {"distillation": [{"stage": "logits", "teacher": text, "loss": text}]}
     write_json(folder / "config.json", config)
     state = json.loads((folder / "trainer_state.json").read_text())
     run = dict.fromkeys(("hardware", "date", "license", "license_name", "license_link", "mixed_precision"), text)
