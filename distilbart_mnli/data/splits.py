@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import datasets
+import httpx2
 import numpy as np
 
 from distilbart_mnli.command_line import did_you_mean
@@ -32,6 +33,7 @@ from distilbart_mnli.data.own_data import own_task
 from distilbart_mnli.data.tables import Columns, exists, find_columns, read_columns
 from distilbart_mnli.data.tasks import TASKS, Source, Task, is_no_label, listed
 from distilbart_mnli.errors import HubError, InputError
+from distilbart_mnli.hub_client import bounded_client
 from distilbart_mnli.options.fields import Arguments
 
 HUB_DATASET = "nyu-mll/glue"
@@ -208,9 +210,10 @@ def load_hub(task: Task, source: Source, cache_dir: str | None, limit: int | Non
     where = f"{HUB_DATASET} ({', '.join(source.hub)})"
     config, split = source.hub
     try:
-        data = datasets.load_dataset(HUB_DATASET, config, split=split, cache_dir=cache_dir)
-    # ValueError: offline, with other configurations in the cache. HTTP errors of the Hub are OSErrors.
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        with bounded_client():
+            data = datasets.load_dataset(HUB_DATASET, config, split=split, cache_dir=cache_dir)
+    # ValueError: offline, with other configurations in the cache.
+    except (OSError, ValueError, httpx2.HTTPError, datasets.exceptions.DatasetsError) as error:
         reason = str(error).partition("\n")[0]
         raise HubError(
             f"{where} cannot be loaded: {type(error).__name__}: {reason}; "
