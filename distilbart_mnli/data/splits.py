@@ -160,16 +160,19 @@ def _glue_file(folder: Path, task: Task, source: Source) -> Path:
 
 def _load_file(args: Arguments, task: Task, source: Source, path: Path, limit: int | None) -> Split:
     test = bool(source.submission)
-    columns = read_columns(
-        path,
-        {**task.columns, "id": ID_COLUMNS} if test else task.columns,
-        optional=("label", "id") if test else (),
-        glue=not task.own_data,
-        header=None if source.has_header else source.columns,
-        limit=limit,
-        skip_bad_rows=args.skip_bad_rows,
-        ignore_label=None if test else args.ignore_label,
-    )
+    if source.name in task.columns_read:
+        columns = task.columns_read[source.name].first(limit)
+    else:
+        columns = read_columns(
+            path,
+            {**task.columns, "id": ID_COLUMNS} if test else task.columns,
+            optional=("label", "id") if test else (),
+            glue=not task.own_data,
+            header=None if source.has_header else source.columns,
+            limit=limit,
+            skip_bad_rows=args.skip_bad_rows,
+            ignore_label=None if test else args.ignore_label,
+        )
     columns.log_left_out(None if test else args.ignore_label)
     return Split(
         name=source.name,
