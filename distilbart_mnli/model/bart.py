@@ -227,7 +227,7 @@ def freeze(model: ShortCutBart, encoder: bool, embeddings: bool, encoder_dropout
 def freeze_all_but_encoder(model: ShortCutBart) -> None:
     """What remains is the encoder without the token table, which is the decoder's too; it is trained without dropout.
 
-    A regression on exact targets needs no noise (docs/distillation.md has what it costs).
+    A regression on exact targets needs no noise (examples/distillation/README.md has what it costs).
     """
     trained = {id(p) for p in model.model.encoder.parameters() if p.requires_grad} - {id(model.model.shared.weight)}
     for parameter in model.parameters():
