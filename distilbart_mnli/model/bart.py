@@ -19,6 +19,8 @@ with stock transformers.
 Saved models are stock (`to_stock`): the class below never reaches a config.json.
 """
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -225,7 +227,7 @@ def freeze(model: ShortCutBart, encoder: bool, embeddings: bool, encoder_dropout
 def freeze_all_but_encoder(model: ShortCutBart) -> None:
     """What remains is the encoder without the token table, which is the decoder's too; it is trained without dropout.
 
-    A regression on exact targets needs no noise (docs/distillation.md has what it costs).
+    A regression on exact targets needs no noise (examples/distillation/README.md has what it costs).
     """
     trained = {id(p) for p in model.model.encoder.parameters() if p.requires_grad} - {id(model.model.shared.weight)}
     for parameter in model.parameters():
@@ -243,6 +245,22 @@ def compile_layers(model: ShortCutBart) -> None:
     for stack in (model.model.encoder, model.model.decoder):
         for layer in stack.layers:
             layer.compile(dynamic=True)
+
+
+@contextlib.contextmanager
+def encoder_as_written(model: ShortCutBart) -> Iterator[None]:
+    """Inside, the encoder's layers are not the compiled ones, whose products round otherwise.
+
+    Of this model alone: torch.compiler.set_stance is the whole process's, and two threads leave it as they meet.
+    """
+    compiled = [(layer, layer._compiled_call_impl) for layer in model.model.encoder.layers]
+    for layer, _ in compiled:
+        layer._compiled_call_impl = None
+    try:
+        yield
+    finally:
+        for layer, call in compiled:
+            layer._compiled_call_impl = call
 
 
 def weights_digest(module: nn.Module, *first: str) -> str:

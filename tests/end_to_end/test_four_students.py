@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from safetensors import safe_open
 
-from tests.support.in_process import results
+from tests.support.in_process import results, weights
 from tests.support.launch import environment
 from tests.support.tiny import ROOT, tiny_bart, tiny_mnli
 
@@ -68,3 +68,22 @@ def test_the_table_is_made_and_goes_on_where_it_was_stopped(tmp_path):
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
     code, commands, printed = run(tmp_path)
     assert (code, commands) == (0, []) and {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
+
+
+def test_distilled_students_come_behind_one_variable(tmp_path):
+    tiny_bart(tmp_path / "teacher", encoder_layers=3, max_position_embeddings=64)
+    tiny_mnli(tmp_path / "data")
+    asked = {"STUDENTS": "", "DISTIL": "1", "DISTILLED": "3-1-kd 2-1 2-2"}
+    code, commands, printed = run(tmp_path, **asked)
+    assert code == 0, printed
+    makes = ["create_student.py", "run_glue.py"]
+    # The baseline; 3-1-kd; the encoder, once; 2-1 and 2-2, which share it; the sheet.
+    assert commands == ["run_glue.py", *makes, *makes, *makes, *makes, "compare_models.py"]
+    encoders = {}
+    for name in ("fitted-2", "smoke-2-1", "smoke-2-2"):
+        tensors = weights(tmp_path / "out" / name)
+        encoders[name] = {key: tensor for key, tensor in tensors.items() if key.startswith("model.encoder.")}
+    for name in ("smoke-2-1", "smoke-2-2"):
+        assert encoders[name].keys() == encoders["fitted-2"].keys()
+        assert all(tensor.equal(encoders["fitted-2"][key]) for key, tensor in encoders[name].items())
+    assert run(tmp_path, **asked)[:2] == (0, [])

@@ -23,6 +23,7 @@ PAGES = sorted(
         *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "benchmarks/README.md")),
         *(ROOT / "tests").rglob("README.md"),
         *(ROOT / "docs").glob("*.md"),
+        *(ROOT / "args").rglob("README.md"),
         *(ROOT / "examples").glob("*/README.md"),
     ]
 )

@@ -19,6 +19,7 @@ from tests.support import documents
 from tests.support.documents import PAGES, ROOT
 
 MODULES = re.compile(r"\b(?:benchmarks|examples|tests|distilbart_mnli)(?:\.\w+)+|examples\.\w+")
+EXAMPLES = ("examples.questions", "examples.distillation")
 SCRIPTS = ("create_student.py", "compare_models.py", "download_glue_data.py")
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
@@ -110,7 +111,7 @@ def test_options_that_the_text_names_are_options_of_something():
     modules = [
         f"benchmarks.{name}" for name in ("train_speed", "whole_table", "zero_shot", "padding", "row_checksums")
     ]
-    programs = ("run_glue.py", "accelerate launch", *SCRIPTS, *modules, "examples.questions", "tests.support.stress")
+    programs = ("run_glue.py", "accelerate launch", *SCRIPTS, *modules, *EXAMPLES, "tests.support.stress")
     known = frozenset().union(*map(known_options, programs))
     assert not {(page, option) for page, option in mentioned if option not in known}
 
