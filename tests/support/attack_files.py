@@ -57,6 +57,7 @@ def teachers(bench: Bench) -> Iterator[Attack]:
         "labels with escapes": {"id2label": {"0": damages.ESCAPES, "1": "b", "2": "c"}, "label2id": {}},
         "labels that are numbers": {"id2label": {"0": 0, "1": 1, "2": 2}},
         "a teacher's name with HTML": {"teacher_name_or_path": "`<script>alert(1)</script>\n# x"},
+        "a history with HTML": {"distillation": [{"stage": "<b>", "teacher": damages.ESCAPES}] * 1000},
         "layer ids that are no numbers": {"encoder_layer_ids": ["a", None], "decoder_layer_ids": "x"},
         "a million layers": {"encoder_layers": 10**6},
         "a negative width": {"d_model": -16},
