@@ -54,6 +54,11 @@ def steps_or_share(value: float) -> float:
     return value
 
 
+def in_steps(value: float, total_steps: int) -> int:
+    """What passed steps_or_share as steps: a share rounded up, as in transformers' Trainer."""
+    return math.ceil(value * total_steps) if value < 1 else int(value)
+
+
 def interval(value: float) -> float:
     """The check of the optimizer steps between two events."""
     if value <= 0:

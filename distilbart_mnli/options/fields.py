@@ -273,6 +273,12 @@ class Arguments:
     """License for the model card, where the teacher's card names none; a publish-only run adds it too."""
 
     @property
+    def evaluations_decide(self) -> bool:
+        """Whether evaluations have a say in the weights: by choosing, stopping, or setting the learning rate."""
+        follows = self.lr_scheduler_type in FOLLOW_EVALUATIONS
+        return self.load_best_model_at_end or self.early_stopping_patience is not None or follows
+
+    @property
     def evaluation_interval(self) -> float:
         """eval_steps, whose default is logging_steps; optimizer steps once a training has begun (rules.py)."""
         return self.eval_steps or self.logging_steps
