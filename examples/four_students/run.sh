@@ -17,22 +17,22 @@ cd "$(dirname "$0")/../.."
 
 if [[ ${SMOKE:-0} != 1 ]]; then
     TEACHER=${TEACHER:-facebook/bart-large-mnli}       # a folder or a Hub id
-    STUDENTS=${STUDENTS:-12-9 12-6 12-3 12-1}          # encoder layers - decoder layers
+    STUDENTS=${STUDENTS-12-9 12-6 12-3 12-1}          # encoder layers - decoder layers
     DATA=${DATA:-glue_data/MNLI}                       # train.tsv, dev_matched.tsv, dev_mismatched.tsv
     BASELINE=${BASELINE:-args/bart-large-mnli.json}    # how the teacher is evaluated
     RECIPE=${RECIPE:-args/distilbart-mnli-SIZE.json}   # how a student is fine-tuned; SIZE is 12-9, ...
-    DISTILLED=${DISTILLED:-12-1-kd 12-3-kd 6-1 6-3 3-1}    # with DISTIL=1; -kd: the teacher's encoder, as it is
+    DISTILLED=${DISTILLED-12-1-kd 12-3-kd 6-1 6-3 3-1}    # with DISTIL=1; -kd: the teacher's encoder, as it is
     DISTILLED_RECIPE=${DISTILLED_RECIPE:-args/distilled/distilbart-mnli-SIZE.json}
     FIT_RECIPE=${FIT_RECIPE:-args/distilled/fit-SIZE.json}    # how an encoder is fitted; SIZE is 6 or 3
     NAME=${NAME:-distilbart-mnli}                      # of a student: distilbart-mnli-12-9
     OUT=${OUT:-outputs/four_students}                  # students, runs, the encoder cache, the sheet
 else
     TEACHER=${TEACHER:-outputs/quickstart/teacher}     # made here if it is not there
-    STUDENTS=${STUDENTS:-2-2 2-1 1-2 1-1}
+    STUDENTS=${STUDENTS-2-2 2-1 1-2 1-1}
     DATA=${DATA:-outputs/quickstart/data}
     BASELINE=${BASELINE:-args/quickstart/evaluate.json}
     RECIPE=${RECIPE:-args/quickstart/student.json}
-    DISTILLED=${DISTILLED:-2-1-kd 1-3}
+    DISTILLED=${DISTILLED-2-1-kd 1-3}
     DISTILLED_RECIPE=${DISTILLED_RECIPE:-args/quickstart/student.json}
     FIT_RECIPE=${FIT_RECIPE:-args/quickstart/fit.json}
     NAME=${NAME:-smoke}
