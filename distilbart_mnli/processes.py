@@ -173,13 +173,12 @@ def ranks_sharing(folder: str | Path) -> list[int]:
     folder, rank = Path(folder), PartialState().process_index
     token = gather_objects(uuid.uuid4().hex)[0]
     names = [f".seen-{token}-{other}" for other in range(PartialState().num_processes)]
-    problem = None
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / names[rank]).touch()
-    except OSError as error:
-        problem = InputError(f"{folder}: cannot be written on process {rank}: {error.strerror}")
-    raise_on_all_ranks(problem)
+    with same_outcome_on_all_ranks():
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / names[rank]).touch()
+        except OSError as error:
+            raise InputError(f"{folder}: cannot be written on process {rank}: {error.strerror}") from None
     seen = [other for other, name in enumerate(names) if (folder / name).exists()]
     barrier()
     (folder / names[rank]).unlink(missing_ok=True)

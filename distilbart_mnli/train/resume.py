@@ -48,6 +48,8 @@ class Checkpoint:
 
     path: Path
     record: Record
+    is_here: bool
+    """Whether it lies in output_dir, where the run looks for its own."""
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -82,7 +84,7 @@ def find_checkpoint(run: Run, steps: Steps, recipe: dict[str, Any], bits: dict[s
             if found is None:
                 logger.info("%s holds no checkpoint yet: starting from the beginning", run.output_dir)
             else:
-                checkpoint = Checkpoint(*found)
+                checkpoint = Checkpoint(*found, found[0].parent.resolve() == run.output_dir.resolve())
                 _compare(checkpoint, recipe, bits, run.args.require_same_bits)
                 checkpoints.bring_best(checkpoint.path, run.output_dir, checkpoint.record)
     return gather_objects(checkpoint)[0]
@@ -163,8 +165,8 @@ def restore(state: TrainState, checkpoint: Checkpoint, run: Run) -> TrainState:
     if state.scaler is not None and record.scaler:
         state.scaler.load_state_dict(record.scaler)
     run.device.set_random_state(randoms[run.accelerator.process_index])
-    progress = record.progress
-    return dataclasses.replace(state, progress=progress, saved_step=progress.step, first_save=False)
+    here, step = checkpoint.is_here, record.progress.step
+    return dataclasses.replace(state, progress=record.progress, saved_step=step if here else -1, first_save=not here)
 
 
 def load_best(run: Run, state: TrainState) -> bool:

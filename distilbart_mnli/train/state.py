@@ -95,9 +95,9 @@ class TrainState:
     """Without."""
     tracker_urls: dict[str, str]
     saved_step: int = -1
-    """The step of the last checkpoint."""
+    """The step of the last checkpoint in output_dir."""
     first_save: bool = True
-    """Whether this run has not written a checkpoint yet: older ones may be another run's."""
+    """Whether this run has no checkpoint in output_dir yet: what is there may be another run's."""
 
     @property
     def parameters(self) -> list[nn.Parameter]:

@@ -55,7 +55,7 @@ def test_a_training_too_short_for_its_options_is_warned_about(flags, total, coun
 
 
 def test_shares_that_round_apart_are_taken():
-    """Every 12.5 and every 25 of 50 steps: a best model is saved whenever it comes (tests/unit/train/test_loop.py)."""
+    """Every 12.5 and every 25 of 50 steps: a best model is saved whenever it comes (unit/train/test_evaluation.py)."""
     flags = ["--load_best_model_at_end", "--eval_strategy", "steps", "--eval_steps", "0.25", "--save_steps", "0.5"]
     args = parse_arguments([*LEAST, *flags])
     assert fit_to_length(args, 50) == [] and (args.eval_steps, args.save_steps) == (13, 25)

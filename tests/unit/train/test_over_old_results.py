@@ -1,5 +1,6 @@
 """A training over an earlier one's results never takes, or names, the earlier one's checkpoints for its own."""
 
+import json
 import os
 import shlex
 import shutil
@@ -12,7 +13,7 @@ import torch
 from distilbart_mnli.train import loop, resume, saving
 from tests.support.files import flip_bit
 from tests.support.in_process import state, train_here
-from tests.support.training_runs import Workshop
+from tests.support.training_runs import Workshop, digest
 
 OVER = ("--overwrite_output_dir", "--seed", "7")
 
@@ -61,8 +62,8 @@ def full_disk(result):
 
 
 FAULTS = {
-    "a loss that is not finite": (loop, "row_losses", 2, lambda losses: losses * float("nan")),
-    "out of memory": (loop, "row_losses", 2, no_memory),
+    "a loss that is not finite": (objective, "label_losses", 2, lambda losses: losses * float("nan")),
+    "out of memory": (objective, "label_losses", 2, no_memory),
     "no space for its first checkpoint": (resume, "save_model", 1, full_disk),
     "no space for the model, and no checkpoints": (saving, "save_model", 1, full_disk),
 }
@@ -79,7 +80,9 @@ def test_what_fails_before_its_first_checkpoint_has_none_to_go_on_from(options, 
 
 
 def test_what_fails_after_it_has_its_own(options, monkeypatch):
-    in_call(monkeypatch, loop, "row_losses", 7, lambda losses: losses * float("nan"))  # two micro-batches a step
+    in_call(
+        monkeypatch, objective, "label_losses", 7, lambda losses: losses * float("nan")
+    )  # two micro-batches a step
     code, error = train_here(options, OVER)
     assert code == 1 and str(Path(options["output_dir"]) / "checkpoint-3") in error
 
@@ -91,7 +94,7 @@ def test_stopped_before_its_first_step_it_begins_again(options, monkeypatch):
 
     first = {"per_device_train_batch_size": 4, "effective_batch_size": 8}
     with monkeypatch.context() as patch:
-        in_call(patch, loop, "row_losses", 1, stop)
+        in_call(patch, objective, "label_losses", 1, stop)
         code, error = train_here({**options, **first}, OVER)
     assert code == 143
     words = shlex.split(error.partition("run_glue.py ")[2])
@@ -99,6 +102,26 @@ def test_stopped_before_its_first_step_it_begins_again(options, monkeypatch):
     assert words[1:] == list(OVER)
     assert train_here({**options, **first}, tuple(words[1:])) == (0, "")
     assert run_id(Path(options["output_dir"]) / "checkpoint-3") != before
+
+
+@pytest.mark.parametrize("step", [1, 4])
+def test_resumed_from_another_folder_it_leaves_its_own_checkpoint_here(shop, options, tmp_path, monkeypatch, step):
+    """Stopped in its first step, or after a last one that was done elsewhere; the earlier training began later."""
+    out, elsewhere = Path(options["output_dir"]), tmp_path / "elsewhere"
+    longer = {**options, "save_steps": 1}
+    assert train_here({**longer, "output_dir": str(elsewhere)}) == (0, "")
+    mine, foreign = run_id(elsewhere / f"checkpoint-{step}"), out / "checkpoint-2" / "trainer_state.json"
+    later = json.loads(foreign.read_text(encoding="utf-8"))
+    later["resume"]["run_started"] += 1e6
+    foreign.write_text(json.dumps(later), encoding="utf-8")
+    with monkeypatch.context() as patch:
+        owner, name = (objective, "label_losses") if step == 1 else (loop.Training, "_save")
+        in_call(patch, owner, name, 1, lambda result: (os.kill(os.getpid(), signal.SIGTERM), result)[1])
+        code, error = train_here(longer, ("--resume_from_checkpoint", str(elsewhere / f"checkpoint-{step}")))
+    assert code == 143 and error.endswith("--resume_from_checkpoint true")
+    assert {run_id(path) for path in out.glob("checkpoint-*")} == {mine}
+    assert train_here(longer, ("--resume_from_checkpoint", "true")) == (0, "")
+    assert digest(out / "model.safetensors") == digest(elsewhere / "model.safetensors")
 
 
 def test_its_damaged_checkpoint_is_not_replaced_by_the_earlier_one_s(options, old):
