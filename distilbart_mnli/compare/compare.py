@@ -15,7 +15,7 @@ from distilbart_mnli.command_line import set_up_logging, this_command
 from distilbart_mnli.compare.evaluate import Candidate, EvaluationData, evaluate_candidates, load_candidates, working
 from distilbart_mnli.compare.sheet import Sheet, terminal_tables, write_sheet
 from distilbart_mnli.compare.speed import TimedModel, measure_speed, peak_memory
-from distilbart_mnli.compare.zero_shot import DEFAULT_TEMPLATE, read_zero_shot
+from distilbart_mnli.compare.zero_shot import read_zero_shot
 from distilbart_mnli.data.splits import Split, get_task, load_evaluation
 from distilbart_mnli.errors import CommandError, InputError, say
 from distilbart_mnli.files import atomic_file, check_output_dir
@@ -24,6 +24,7 @@ from distilbart_mnli.model.source import reported
 from distilbart_mnli.options.fields import Arguments
 from distilbart_mnli.public_text import public_command, without_paths
 from distilbart_mnli.publish.card import write_model_card
+from distilbart_mnli.zero_shot.pairs import DEFAULT_TEMPLATE
 
 logger = logging.getLogger(__name__)
 FILE_NAME = "tradeoffs.json"

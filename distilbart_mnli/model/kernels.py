@@ -29,6 +29,17 @@ def attention_kernels(device_type: str, precision: str) -> contextlib.AbstractCo
     return contextlib.nullcontext()
 
 
+def supports_bf16(device_type: str) -> bool:
+    """Whether the device multiplies bf16 matrices itself; taken for granted of an accelerator that is not CUDA's."""
+    if device_type == "cpu":
+        # x86: AVX512-BF16 or AMX. Arm: oneDNN answers for the instruction (on x86 it also says yes where it emulates).
+        found = torch.cpu.get_capabilities()
+        if found.get("architecture") == "x86_64":
+            return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return device_type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
+
+
 def choose_linear_kernels(model: nn.Module) -> None:
     """Where MKL is slow, let the model's linear layers multiply by oneDNN, in place. Weights and names stay.
 
