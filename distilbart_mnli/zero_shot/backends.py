@@ -28,7 +28,7 @@ from distilbart_mnli.files import sha256
 from distilbart_mnli.model.bart import ShortCutBart, weights_digest
 from distilbart_mnli.model.configuration import ARCHITECTURE, check_head, read_config
 from distilbart_mnli.model.frozen_encoder import encoder_batches
-from distilbart_mnli.model.kernels import supports_bf16
+from distilbart_mnli.model.kernels import pack_linear_layers, supports_bf16
 from distilbart_mnli.model.pretrained import read_tokenizer, read_weights
 from distilbart_mnli.model.source import Source
 
@@ -117,8 +117,13 @@ class TorchBackend(Backend):
             self.dtype = "bfloat16" if supports_bf16(self.device) else "float32"
         elif self.dtype == "bfloat16" and not supports_bf16(self.device):
             logger.warning("this %s emulates bfloat16, slowly; float32 is faster", self.device)
-        self.model = read_weights(source, ShortCutBart, config=config, dtype=torch.float32)
-        self.model.to(torch.device(self.device), getattr(torch, self.dtype)).requires_grad_(False)
+        dtype = getattr(torch, self.dtype)
+        self.model = read_weights(source, ShortCutBart, config=config, dtype=torch.float32).requires_grad_(False)
+        self._weights_digest = weights_digest(self.model)
+        self.model.to(torch.device(self.device), dtype)
+        if self.device == "cpu":  # the last layer is computed from its weights themselves
+            stacks = self.model.model
+            pack_linear_layers([*stacks.encoder.layers, *stacks.decoder.layers[:-1]], dtype)
 
     def logits(self, input_ids: np.ndarray, attention_mask: np.ndarray) -> np.ndarray:
         ids, mask = (torch.from_numpy(array).to(self.device) for array in (input_ids, attention_mask))
@@ -126,7 +131,7 @@ class TorchBackend(Backend):
             return self.model(ids, mask).float().cpu().numpy()
 
     def weights_digest(self) -> str:
-        return weights_digest(self.model)
+        return self._weights_digest
 
 
 class OnnxBackend(Backend):
