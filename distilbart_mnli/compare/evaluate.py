@@ -27,6 +27,7 @@ import torch
 from sklearn.metrics import accuracy_score
 from tqdm import tqdm
 
+from distilbart_mnli.compare.calibration import calibration_figures
 from distilbart_mnli.compare.zero_shot import ZeroShotData, zero_shot_figures
 from distilbart_mnli.data.batches import Collator, MicroBatch, Padding, prefetch
 from distilbart_mnli.data.labels import entailment_id
@@ -198,6 +199,8 @@ def _fill_in(group: list[Candidate], data: EvaluationData, bf16: bool) -> None:
             candidate.row[f"rows_{kind}"] = len(split)
             if split is data.splits[0]:
                 candidate.predictions = predictions
+                assert split.labels is not None  # an evaluation set
+                candidate.row |= calibration_figures(logits[:, candidate.loaded.label_map], split.labels)
     if (topics := data.zero_shot) is not None:
         pairs = PairTokenizer(tokenizer, config, topics.candidate_labels, topics.hypothesis_template)
         tokens = pairs.pairs(topics.texts, topics.name)

@@ -25,7 +25,7 @@ from distilbart_mnli.data.batches import Collator, MicroBatch, Padding
 from distilbart_mnli.data.tokens import TokenizedSplit, check_tokenizer, digest_of, tokenizer_digest
 from distilbart_mnli.errors import CommandError, InputError, RunError
 from distilbart_mnli.files import sha256
-from distilbart_mnli.model.bart import ShortCutBart, weights_digest
+from distilbart_mnli.model.bart import ShortCutBart, count_parameters, weights_digest
 from distilbart_mnli.model.configuration import ARCHITECTURE, check_head, read_config
 from distilbart_mnli.model.frozen_encoder import encoder_batches
 from distilbart_mnli.model.kernels import pack_linear_layers, supports_bf16
@@ -67,6 +67,11 @@ class Backend:
 
     def weights_digest(self) -> str:
         """SHA-256 of the weights."""
+        raise NotImplementedError
+
+    @property
+    def megabytes(self) -> float:
+        """Size of the weights as they are computed with."""
         raise NotImplementedError
 
     def digest(self) -> str:
@@ -120,6 +125,7 @@ class TorchBackend(Backend):
         dtype = getattr(torch, self.dtype)
         self.model = read_weights(source, ShortCutBart, config=config, dtype=torch.float32).requires_grad_(False)
         self._weights_digest = weights_digest(self.model)
+        self._parameters = count_parameters(self.model)[1]
         self.model.to(torch.device(self.device), dtype)
         if self.device == "cpu":  # the last layer is computed from its weights themselves
             stacks = self.model.model
@@ -132,6 +138,10 @@ class TorchBackend(Backend):
 
     def weights_digest(self) -> str:
         return self._weights_digest
+
+    @property
+    def megabytes(self) -> float:
+        return self._parameters * getattr(torch, self.dtype).itemsize / 1e6
 
 
 class OnnxBackend(Backend):
@@ -183,6 +193,10 @@ class OnnxBackend(Backend):
 
     def weights_digest(self) -> str:
         return sha256(self.path)
+
+    @property
+    def megabytes(self) -> float:
+        return self.path.stat().st_size / 1e6
 
 
 def predict(
