@@ -88,8 +88,8 @@ def read_labels(options: ClassifyOptions) -> list[str]:
             labels = [text.strip() for _, text in lines]
     else:
         labels = options.candidate_labels or []
-        if len(labels) == 1:  # with commas, as the pipeline takes them
-            labels = split_labels(labels[0])
+        if len(labels) == 1 or any(label.endswith(",") for label in labels):  # one list, as the pipeline takes it
+            labels = split_labels(" ".join(labels))
     check_labels(labels)
     if len(labels) == 1 and not options.multi_label:
         raise InputError(f"candidate_labels: {labels[0][:60]!r} alone; give at least two, or --multi_label")

@@ -18,6 +18,7 @@ import classify
 from distilbart_mnli.errors import run_command
 from distilbart_mnli.zero_shot import classifier
 from distilbart_mnli.zero_shot.classifier import Scorer
+from distilbart_mnli.zero_shot.classify import ClassifyOptions, read_labels
 from distilbart_mnli.zero_shot.texts import Texts
 from tests.support.files import everything_in
 from tests.support.in_process import as_in_a_new_process
@@ -96,6 +97,11 @@ def test_threshold_and_top_k_choose_among_the_pipelines_answers(folder, tmp_path
         assert line["text"] == answer["sequence"]
         assert [line["label"], line["label_2"]] == [*kept, "none of these" if not kept else "", ""][:2]
     assert {len(row["labels"]) for row in rows(tmp_path / "out.jsonl")} >= {0, 1}  # both cases are there
+
+
+@pytest.mark.parametrize("words", [["cat, old house,garden"], ["cat,", "old", "house,", "garden"], TOPICS])
+def test_labels_with_commas_between_them_are_one_list(words):
+    assert read_labels(ClassifyOptions(model="m", file="f", candidate_labels=words)) == TOPICS
 
 
 def test_without_output_results_go_to_stdout(folder, capsys):
