@@ -128,6 +128,7 @@ def _to_file(texts: Texts, scorer: Scorer, form: Form, output: Path) -> None:
             with _progress(texts.count, part.done, scorer) as progress:
                 for group in _groups(texts, scorer.texts_at_once, part.done):
                     part.append(progress.scores([text for _, text in group]))
+            write_results(output, form, texts, part)
         except KeyboardInterrupt as stop:
             number = getattr(stop, "signal_number", signal.SIGINT)
             raise StoppedBySignal(
@@ -135,7 +136,6 @@ def _to_file(texts: Texts, scorer: Scorer, form: Form, output: Path) -> None:
                 f"go on with: {this_command()}",
                 number,
             ) from None
-        write_results(output, form, texts, part)
         part.path.unlink()
     logger.info("written: %s", output)
 
