@@ -67,6 +67,7 @@ def read_arguments(argv: list[str]) -> argparse.Namespace:
     add("--repetitions", type=positive, default=5, metavar="N", help="turns of each model's speed (default: 5)")
     add("--threads", type=positive, metavar="N", help="CPU threads (default: torch's)")
     add("--no_speed", action="store_true", help="accuracy only")
+    add("--backends", action="store_true", help="also measure bfloat16 and ONNX Runtime, where they are there")
     add("--update_model_dirs", action="store_true", help="a tradeoffs.json, and the card, in each model's folder")
     return parser.parse_args(argv)
 

@@ -12,6 +12,7 @@ import transformers
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from distilbart_mnli.command_line import set_up_logging, this_command
+from distilbart_mnli.compare.backends import measure_backends
 from distilbart_mnli.compare.evaluate import Candidate, EvaluationData, evaluate_candidates, load_candidates, working
 from distilbart_mnli.compare.sheet import Sheet, terminal_tables, write_sheet
 from distilbart_mnli.compare.speed import TimedModel, measure_speed, peak_memory
@@ -48,6 +49,7 @@ class CompareOptions:
     repetitions: int = 5
     threads: int | None = None
     no_speed: bool = False
+    backends: bool = False
     update_model_dirs: bool = False
 
 
@@ -92,6 +94,11 @@ def compare_models(options: CompareOptions) -> Sheet:
         evaluate_candidates(candidates, data, torch.device(devices[-1]), options.bf16)
         for name in () if options.no_speed else devices:
             _measure_device(working(candidates), splits[0], torch.device(name), options)
+        for candidate in working(candidates) if options.backends else ():
+            if candidate.loaded.label_map is not None:
+                with reported(candidate.leave_out):
+                    figures = measure_backends(candidate, splits[0], task, options.max_seq_length, options.repetitions)
+                    candidate.row["backends"] = figures
     left_out = {candidate.name: candidate.error for candidate in candidates if candidate.error is not None}
     measured = working(candidates)
     if not measured:

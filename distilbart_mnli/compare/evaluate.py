@@ -27,7 +27,8 @@ import torch
 from sklearn.metrics import accuracy_score
 from tqdm import tqdm
 
-from distilbart_mnli.compare.zero_shot import ZeroShotData, label_scores, tokenize_pairs, zero_shot_figures
+from distilbart_mnli.compare.calibration import calibration_figures
+from distilbart_mnli.compare.zero_shot import ZeroShotData, zero_shot_figures
 from distilbart_mnli.data.batches import Collator, MicroBatch, Padding, prefetch
 from distilbart_mnli.data.labels import entailment_id
 from distilbart_mnli.data.splits import Split
@@ -41,6 +42,7 @@ from distilbart_mnli.model.predict import to_task_predictions
 from distilbart_mnli.model.pretrained import Loaded, load, with_labels_of
 from distilbart_mnli.model.source import reported
 from distilbart_mnli.options.fields import Arguments
+from distilbart_mnli.zero_shot.pairs import PairTokenizer, label_scores
 
 logger = logging.getLogger(__name__)
 
@@ -200,12 +202,15 @@ def _fill_in(group: list[Candidate], data: EvaluationData, bf16: bool) -> None:
             candidate.row[f"rows_{kind}"] = len(split)
             if split is data.splits[0]:
                 candidate.predictions = predictions
-    if data.zero_shot is not None:
-        tokens = tokenize_pairs(data.zero_shot, tokenizer, config)
+                assert split.labels is not None  # an evaluation set
+                candidate.row |= calibration_figures(logits[:, candidate.loaded.label_map], split.labels)
+    if (topics := data.zero_shot) is not None:
+        pairs = PairTokenizer(tokenizer, config, topics.candidate_labels, topics.hypothesis_template)
+        tokens = pairs.pairs(topics.texts, topics.name)
         for candidate, logits in _predict(group, tokens, Padding(config.max_position_embeddings), bf16):
             with reported(candidate.leave_out):
-                scores = label_scores(logits, data.zero_shot, candidate.loaded.model.config)
-                candidate.row["zero_shot"] = zero_shot_figures(scores, data.zero_shot)
+                scores = label_scores(logits, len(topics.candidate_labels), candidate.loaded.model.config)
+                candidate.row["zero_shot"] = zero_shot_figures(scores, topics)
 
 
 def _predict(

@@ -65,6 +65,8 @@ def quality_table(sheet: Sheet) -> Table:
         "matched": lambda row: percent(row["accuracy_matched"]),
         "mismatched": lambda row: percent(row["accuracy_mismatched"]),
         "agrees with teacher": lambda row: percent(row["agreement_with_teacher"]),
+        "ECE": lambda row: percent(row["calibration_error"]),
+        "best T": lambda row: f"{row['temperature']:.2f}",
         "zero-shot": lambda row: percent(row["zero_shot"]["accuracy"]),
         "macro-F1": lambda row: percent(row["zero_shot"]["macro_f1"]),
     }
@@ -83,6 +85,21 @@ def speed_table(sheet: Sheet, device: str) -> Table:
         "batch": lambda entry: str(entry["batch_size"]),
         "of the teacher's": lambda entry: f"{entry['pairs_per_second'] / teacher['pairs_per_second']:.2f} x",
         f"peak MB, {MEMORY_ROWS} rows": lambda entry: f"{entry['peak_mb']:.0f}",
+    }
+    return _filled(columns, entries)
+
+
+def backend_table(sheet: Sheet) -> Table:
+    """A line a model and back end: accuracy on the matched rows, agreement with torch's float32, speed, size."""
+    entries = [{"model": row["model"], **entry} for row in sheet.rows for entry in row.get("backends", ())]
+    columns = {
+        "model": lambda entry: entry["model"],
+        "back end": lambda entry: entry["backend"],
+        "matched": lambda entry: percent(entry["accuracy"]),
+        "same label": lambda entry: percent(entry["agreement"]),
+        "ms a pair": lambda entry: f"{entry['latency_ms']:.1f}",
+        "pairs/s": lambda entry: f"{entry['pairs_per_second']:.1f}",
+        "MB": lambda entry: f"{entry['mb']:.1f}",
     }
     return _filled(columns, entries)
 
@@ -109,6 +126,8 @@ def terminal_tables(sheet: Sheet) -> str:
     for device in sheet.by_device:
         parts.append(f"\nspeed on {sheet.device_title(device)}, stock transformers")
         parts.append(_aligned(*speed_table(sheet, device)))
+    if backend_table(sheet)[1]:
+        parts += ["\nback ends of classify.py, on the CPU", _aligned(*backend_table(sheet))]
     parts += [f"left out: {name}: {why}" for name, why in sheet.left_out.items()]
     return "\n".join(parts)
 
@@ -165,6 +184,9 @@ def _markdown(sheet: Sheet, picture: bool) -> str:
     for device in sheet.by_device:
         parts += [f"Speed on {sheet.device_title(device)}, stock transformers, median (lowest .. highest):", ""]
         parts += [_markdown_table(*speed_table(sheet, device)), ""]
+    if backend_table(sheet)[1]:
+        parts += ["Back ends of classify.py, on the CPU, token ids to logits, medians:", ""]
+        parts += [_markdown_table(*backend_table(sheet)), ""]
     if picture:
         parts += ["![accuracy against throughput](tradeoffs.png)", "", _about_bars(sheet), ""]
     for name, value in sheet.conditions.items():

@@ -61,18 +61,23 @@ class Table(NamedTuple):
     """Whether fields are JSON's values; else all are text."""
 
 
-def open_table(path: Path, glue: bool = False, header: Sequence[str] | None = None) -> Table:
+def open_table(path: Path, glue: bool = False, header: Sequence[str] | None = None, kind: str | None = None) -> Table:
     """The header (of JSON: the keys of all objects) and the rows after it.
 
     Args:
         path: ends in .tsv or .txt, .csv, .jsonl, .ndjson or .json.
         glue: TSV as GLUE has it.
         header: the columns' names, for a file whose first line is data already.
+        kind: one of these endings where the file's own is another, or "" for plain lines, a text each (column "text").
 
     Raises:
         InputError: the file cannot be read, is empty or is not UTF-8. So do the rows.
     """
-    kind = path.suffix.lower()
+    kind = path.suffix.lower() if kind is None else kind
+    if kind == "":
+        return Table(
+            ["text"], (Row(number, [line.rstrip("\r\n")]) for number, line in enumerate(_lines(path), start=1))
+        )
     if kind in (".jsonl", ".ndjson", ".json"):
         return _json_table(path)
     if kind not in (".tsv", ".txt", ".csv"):

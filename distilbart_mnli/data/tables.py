@@ -15,7 +15,7 @@ A row may end before a column that nobody asked for. MNLI's `label1`, left of `g
 
 import logging
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -149,6 +149,28 @@ def read_columns(
         why = ", ".join(f"{count} {what}" for count, what in counts if count)
         raise InputError(f"{path}: no rows" + (f" left, {why}" if why else " after the header"))
     return columns
+
+
+def stream_texts(path: Path, kind: str, column: str, skip_bad_rows: bool = False) -> Iterator[tuple[int, str]]:
+    """(line number, text) of one column's rows, in constant memory (but of a .json file: all its records).
+
+    Args:
+        kind: as for formats.open_table.
+        skip_bad_rows: leave bad rows out.
+
+    Raises:
+        InputError: as for read_columns; a text is empty.
+    """
+    table = open_table(path, kind=kind)
+    name = find_columns(str(path), {"--text_key": (column,)}, table.header)["--text_key"]
+    place = table.header.index(name)
+    for row in table.rows:
+        fields = row.fields + [None] * (len(table.header) - len(row.fields))
+        fault = row.fault or _fault(row._replace(fields=fields), table, {name: place}, blank_is_text=False)
+        if fault and not skip_bad_rows:
+            raise InputError(f"{path}, {table.unit} {row.number}: {fault}; correct the row, or give --skip_bad_rows")
+        if not fault:
+            yield row.number, text_of(fields[place]) or ""
 
 
 def _fault(row: Row, table: Table, required: Mapping[str, int], blank_is_text: bool) -> str:

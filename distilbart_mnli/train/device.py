@@ -231,19 +231,6 @@ def choose_device_type(use_cpu: bool, world_size: int) -> str:
     return found.type
 
 
-def supports_bf16(device_type: str) -> bool:
-    """Whether the device multiplies bf16 matrices itself."""
-    if device_type == "cpu":
-        # x86: AVX512-BF16 or AMX. Arm: oneDNN answers for the instruction (on x86 it also says yes where it emulates).
-        found = torch.cpu.get_capabilities()
-        if found.get("architecture") == "x86_64":
-            return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
-        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    if device_type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device_type not in FLOAT32_ONLY
-
-
 def is_out_of_memory(error: RuntimeError) -> bool:
     """CUDA has a class of its own for it, the CPU's allocator only a message."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -26,9 +26,10 @@ from accelerate.utils import (
 )
 
 from distilbart_mnli.errors import InputError
+from distilbart_mnli.model.kernels import supports_bf16
 from distilbart_mnli.options.fields import Arguments
 from distilbart_mnli.processes import cpu_group, follow_launcher, leave_groups, spoken_once, warn_once
-from distilbart_mnli.train.device import FLOAT32_ONLY, Device, choose_device_type, counted, supports_bf16
+from distilbart_mnli.train.device import FLOAT32_ONLY, Device, choose_device_type, counted
 
 logger = logging.getLogger(__name__)
 

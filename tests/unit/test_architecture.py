@@ -14,7 +14,8 @@ BELOW = {
     "model": {"options", "data"},
     "publish": {"options", "data", "model"},
     "train": {"options", "data", "model", "publish"},
-    "compare": {"options", "data", "model", "publish"},
+    "zero_shot": {"options", "data", "model"},
+    "compare": {"options", "data", "model", "publish", "zero_shot"},
 }
 
 

@@ -21,6 +21,7 @@ COMMANDS = {
     "create_student.py": ["--teacher_model_name_or_path", "t", "--save_path", "s", "--student_decoder_layers", "1"],
     "run_glue.py": ["--model_name_or_path", "m", "--task_name", "MNLI", "--do_eval", "--output_dir", "o"],
     "compare_models.py": ["t", "--output_dir", "o"],
+    "classify.py": ["m", "f", "--candidate_labels", "a", "b"],
     "download_glue_data.py": ["--data_dir", "d"],
 }
 HOSTILE = ["\x1b[2J\x1b[31mred", "a\rb", "a\x07b", "a\x9b2Jb", "a\u2028b", "a\u202eb", "a\x7fb", "a\tb", "\ud800"]
@@ -177,7 +178,7 @@ def test_dashes_and_underscores_are_the_same_in_options():
     assert (args.output_dir, args.max_eval_samples, args.no_speed) == (Path("o-p"), 5, True)
 
 
-@pytest.mark.parametrize("script", ["create_student.py", "run_glue.py", "compare_models.py", "download_glue_data.py"])
+@pytest.mark.parametrize("script", COMMANDS)
 def test_outside_the_environment_a_command_says_what_to_install(tmp_path, script):
     """-S: the interpreter without what was installed for it."""
     words = [sys.executable, "-S", ROOT / script, *COMMANDS[script]]

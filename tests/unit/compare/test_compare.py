@@ -85,6 +85,17 @@ def test_figures_are_those_of_stock_transformers(models, tmp_path):
     assert len({row["accuracy_matched"] for row in found.rows}) > 1
 
 
+def test_every_back_end_that_is_there_is_measured(models, tmp_path, monkeypatch):
+    """float32 gives the sheet's own accuracy, and agrees with itself; bfloat16 takes half of the space."""
+    monkeypatch.setattr("distilbart_mnli.compare.backends.supports_bf16", lambda device_type: True)
+    (row,) = compare_models(options(models, tmp_path, "student-2-1", backends=True, repetitions=1)).rows
+    float32, bfloat16 = row["backends"]
+    assert (float32["backend"], bfloat16["backend"]) == ("torch float32", "torch bfloat16")
+    assert float32["accuracy"] == row["accuracy_matched"] and float32["agreement"] == 1
+    assert float32["mb"] == row["mb_float32"] == 2 * bfloat16["mb"] and bfloat16["agreement"] > 0.8
+    assert "torch bfloat16" in (tmp_path / "tradeoffs.md").read_text()
+
+
 def test_models_share_an_encoder_only_where_it_is_the_same(models):
     candidates = load_candidates([str(models / name) for name in MODELS], Arguments(task_name="mnli"), TASKS["mnli"])
     groups = [[candidate.name for candidate in group] for group in groups_of(candidates)]

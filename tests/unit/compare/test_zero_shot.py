@@ -8,13 +8,9 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer, pipeline
 
-from distilbart_mnli.compare.zero_shot import (
-    ZeroShotData,
-    label_scores,
-    read_zero_shot,
-    zero_shot_figures,
-)
+from distilbart_mnli.compare.zero_shot import ZeroShotData, read_zero_shot, zero_shot_figures
 from distilbart_mnli.errors import InputError
+from distilbart_mnli.zero_shot.pairs import label_scores
 from tests.support.tiny import GLUE_LABELS, TEACHER_LABELS, sentence, tiny_bart, tiny_config
 from tests.support.zero_shot import scores_of
 
@@ -85,6 +81,5 @@ def test_a_file_that_has_no_topics_is_refused(tmp_path, content, message):
 
 def test_a_model_without_entailment_is_refused():
     config = tiny_config(labels=("no", "yes", "maybe"), name_or_path="the student")
-    data = ZeroShotData("x", ["a"], np.array([0]), TOPICS, TEMPLATE)
     with pytest.raises(InputError, match="the student"):
-        label_scores(np.zeros((3, 3), np.float32), data, config)
+        label_scores(np.zeros((3, 3), np.float32), 3, config)

@@ -20,7 +20,7 @@ from tests.support.documents import PAGES, ROOT
 
 MODULES = re.compile(r"\b(?:benchmarks|examples|tests|distilbart_mnli)(?:\.\w+)+|examples\.\w+")
 EXAMPLES = ("examples.questions", "examples.distillation")
-SCRIPTS = ("create_student.py", "compare_models.py", "download_glue_data.py")
+SCRIPTS = ("create_student.py", "compare_models.py", "classify.py", "download_glue_data.py")
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 

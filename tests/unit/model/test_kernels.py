@@ -140,3 +140,20 @@ def test_gradient_checkpointing_computes_with_the_same_kernels_again(calls):
         gradients.append([p.grad for p in ours.parameters() if p.grad is not None])
     assert encoder and counts[1] == counts[0] + decoder
     assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True))
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.bfloat16, 2e-2)])
+def test_packed_layers_give_what_they_gave(monkeypatch, dtype, tolerance):
+    """For every number of rows; what has no bias stays as it is."""
+    monkeypatch.setattr(kernels, "mkl_lacks_avx512", lambda: True)
+    monkeypatch.setattr(kernels, "supports_bf16", lambda device_type: True)
+    torch.manual_seed(0)
+    plain = torch.nn.Sequential(torch.nn.Linear(24, 40), torch.nn.Linear(40, 8, bias=False)).to(dtype)
+    inputs = [torch.randn(shape, dtype=dtype) for shape in ((1, 24), (3, 5, 24), (2000, 24))]
+    with torch.inference_mode():
+        expected = [plain.double()(rows.double()) for rows in inputs]
+        plain.to(dtype)
+        kernels.pack_linear_layers([plain], dtype)
+        assert [type(layer) for layer in plain] == [kernels.PackedLinear, torch.nn.Linear]
+        for rows, values in zip(inputs, expected, strict=True):
+            assert close(plain(rows).double(), values, tolerance)

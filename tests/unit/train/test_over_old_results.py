@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from distilbart_mnli.train import loop, resume, saving
+from distilbart_mnli.train import loop, objective, resume, saving
 from tests.support.files import flip_bit
 from tests.support.in_process import state, train_here
 from tests.support.training_runs import Workshop, digest
