@@ -12,9 +12,10 @@ BELOW = {
     "options": set(),
     "data": {"options"},
     "model": {"options", "data"},
-    "publish": {"options", "data", "model"},
-    "train": {"options", "data", "model", "publish"},
-    "compare": {"options", "data", "model", "publish"},
+    "export": {"options", "data", "model"},
+    "publish": {"options", "data", "model", "export"},
+    "train": {"options", "data", "model", "export", "publish"},
+    "compare": {"options", "data", "model", "export", "publish"},
 }
 
 
