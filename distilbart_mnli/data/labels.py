@@ -14,10 +14,13 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import httpx2
 import numpy as np
+from transformers import PreTrainedConfig
 
 from distilbart_mnli.data.tasks import Task, listed
 from distilbart_mnli.errors import InputError
+from distilbart_mnli.hub_client import bounded_client
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +65,22 @@ def label_names(config: Mapping[str, Any], source: str, otherwise: str = "") -> 
             )
     check_names(names, source, otherwise)
     return names
+
+
+def read_label_names(model: str, **place: Any) -> tuple[str, ...]:
+    """The names of a model's labels, nothing else read; none where it has none, or none that can be read.
+
+    Args:
+        model: its folder or its name on the Hub.
+        place: further arguments of get_config_dict: revision, cache_dir, local_files_only.
+    """
+    try:
+        with bounded_client():
+            values, _ = PreTrainedConfig.get_config_dict(model, **place)
+        return label_names(values, model) or ()
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, httpx2.HTTPError, InputError) as error:
+        logger.debug("%s", error)  # whoever loads the model says what is wrong with it
+        return ()
 
 
 def _in_order(half: str, value: Any) -> tuple[str, ...] | None:

@@ -8,9 +8,7 @@ the model's labels, and a test file needs none) and its head is not to be replac
 import dataclasses
 from pathlib import Path
 
-from transformers import PreTrainedConfig
-
-from distilbart_mnli.data.labels import adopt_model_labels, is_generic, label_names
+from distilbart_mnli.data.labels import adopt_model_labels, is_generic, read_label_names
 from distilbart_mnli.data.own_labels import are_numbers, class_names, refuse_other_labels
 from distilbart_mnli.data.tables import column_names, exists, read_columns
 from distilbart_mnli.data.tasks import Source, Task, listed
@@ -49,19 +47,22 @@ def own_task(args: Arguments) -> Task:
         test=(sources["test"],) if "test" in sources else (),
         own_data=True,
     )
-    labelled = {
+    labelled = {  # whole, whatever max_train_samples: a class is one wherever its rows stand
         name: read_columns(Path(file), task.columns, skip_bad_rows=args.skip_bad_rows, ignore_label=args.ignore_label)
         for name, file in files.items()
         if name != "test"
     }
-    id2label = _model_labels(args) or {}
-    labels = class_names(labelled, id2label.values())
+    of_model: tuple[str, ...] = ()
+    if args.model_name_or_path is not None and not args.reinit_classifier:
+        of_model = read_label_names(args.model_name_or_path, revision=args.model_revision, cache_dir=args.cache_dir)
+    labels = class_names(labelled, of_model)
     if args.do_train and len(labels) < 2:
         raise InputError(f"{args.train_file}: only one label, {listed(labels)}; nothing to learn")
-    task = dataclasses.replace(task, label_names=tuple(sorted(labels, key=int if are_numbers(labels) else None)))
-    if not id2label:
+    names = tuple(sorted(labels, key=int if are_numbers(labels) else None))
+    task = dataclasses.replace(task, label_names=names, columns_read=labelled)
+    if not of_model:
         return task
-    adopted, of_model = adopt_model_labels(task, id2label), list(id2label.values())
+    adopted = adopt_model_labels(task, dict(enumerate(of_model)))
     if adopted is task and not is_generic(of_model):
         refuse_other_labels(next(iter(files.values())), task.label_names, of_model)
     return adopted
@@ -71,16 +72,3 @@ def _column(usual: tuple[str, ...], headers: list[list[str]]) -> tuple[str, ...]
     """The first of the usual names that all files have, or else those that any has: a file without one is refused."""
     shared = [name for name in usual if all(name in header for header in headers)]
     return tuple(shared[:1] or [name for name in usual if any(name in header for header in headers)])
-
-
-def _model_labels(args: Arguments) -> dict[int, str] | None:
-    """id2label of the model whose head will be used; None where there is none, or none that can be read."""
-    if args.model_name_or_path is None or args.reinit_classifier:
-        return None
-    try:
-        values, _ = PreTrainedConfig.get_config_dict(
-            args.model_name_or_path, revision=args.model_revision, cache_dir=args.cache_dir
-        )
-        return dict(enumerate(label_names(values, args.model_name_or_path) or ()))
-    except (OSError, ValueError, AttributeError, InputError):
-        return None  # whoever loads the model says what is wrong with it

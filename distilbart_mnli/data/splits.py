@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import datasets
+import httpx2
 import numpy as np
 
 from distilbart_mnli.command_line import did_you_mean
@@ -32,6 +33,7 @@ from distilbart_mnli.data.own_data import own_task
 from distilbart_mnli.data.tables import Columns, exists, find_columns, read_columns
 from distilbart_mnli.data.tasks import TASKS, Source, Task, is_no_label, listed
 from distilbart_mnli.errors import HubError, InputError
+from distilbart_mnli.hub_client import bounded_client
 from distilbart_mnli.options.fields import Arguments
 
 HUB_DATASET = "nyu-mll/glue"
@@ -158,16 +160,19 @@ def _glue_file(folder: Path, task: Task, source: Source) -> Path:
 
 def _load_file(args: Arguments, task: Task, source: Source, path: Path, limit: int | None) -> Split:
     test = bool(source.submission)
-    columns = read_columns(
-        path,
-        {**task.columns, "id": ID_COLUMNS} if test else task.columns,
-        optional=("label", "id") if test else (),
-        glue=not task.own_data,
-        header=None if source.has_header else source.columns,
-        limit=limit,
-        skip_bad_rows=args.skip_bad_rows,
-        ignore_label=None if test else args.ignore_label,
-    )
+    if source.name in task.columns_read:
+        columns = task.columns_read[source.name].first(limit)
+    else:
+        columns = read_columns(
+            path,
+            {**task.columns, "id": ID_COLUMNS} if test else task.columns,
+            optional=("label", "id") if test else (),
+            glue=not task.own_data,
+            header=None if source.has_header else source.columns,
+            limit=limit,
+            skip_bad_rows=args.skip_bad_rows,
+            ignore_label=None if test else args.ignore_label,
+        )
     columns.log_left_out(None if test else args.ignore_label)
     return Split(
         name=source.name,
@@ -208,9 +213,10 @@ def load_hub(task: Task, source: Source, cache_dir: str | None, limit: int | Non
     where = f"{HUB_DATASET} ({', '.join(source.hub)})"
     config, split = source.hub
     try:
-        data = datasets.load_dataset(HUB_DATASET, config, split=split, cache_dir=cache_dir)
-    # ValueError: offline, with other configurations in the cache. HTTP errors of the Hub are OSErrors.
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        with bounded_client():
+            data = datasets.load_dataset(HUB_DATASET, config, split=split, cache_dir=cache_dir)
+    # ValueError: offline, with other configurations in the cache.
+    except (OSError, ValueError, httpx2.HTTPError, datasets.exceptions.DatasetsError) as error:
         reason = str(error).partition("\n")[0]
         raise HubError(
             f"{where} cannot be loaded: {type(error).__name__}: {reason}; "

@@ -57,6 +57,22 @@ class Columns:
         """Lines of the bad rows; each may have been a row."""
         return sum(row.lines for row in self.bad)
 
+    def first(self, limit: int | None) -> "Columns":
+        """The first so many rows; all of them for None."""
+        if limit is None or limit >= len(self.numbers):
+            return self
+        last = self.numbers[limit - 1]
+        return Columns(
+            self.path,
+            self.unit,
+            self.names,
+            {role: texts[:limit] for role, texts in self.values.items()},
+            self.numbers[:limit],
+            self.index[:limit],
+            [row for row in self.bad if row.number < last],
+            [number for number in self.ignored if number < last],
+        )
+
     def log_left_out(self, ignore_label: str | None) -> None:
         """A line on bad rows, a warning if more than MANY_BAD_ROWS of all were dropped, and one on ignore_label."""
         if self.bad:

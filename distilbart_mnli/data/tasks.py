@@ -9,11 +9,11 @@ files and its name on the Hub. No other file decides anything by a task's name.
 """
 
 import dataclasses
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
-from distilbart_mnli.data.tables import same
+from distilbart_mnli.data.tables import Columns, same
 
 NO_LABEL = "- -- ? -1 -100 nan none null na n/a <na> unlabeled unlabelled no_label hidden".split()
 """How people say that a row has no label, folded; beside nothing at all."""
@@ -71,6 +71,8 @@ class Task:
     test: tuple[Source, ...] = ()
     own_data: bool = False
     """The user's files, not GLUE's."""
+    columns_read: Mapping[str, Columns] = field(default_factory=dict, repr=False, compare=False)
+    """Of own data: the sets whose labels made the task, as they were read; name of the set -> its columns."""
 
     @property
     def is_regression(self) -> bool:

@@ -19,6 +19,8 @@ with stock transformers.
 Saved models are stock (`to_stock`): the class below never reaches a config.json.
 """
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -227,6 +229,22 @@ def compile_layers(model: ShortCutBart) -> None:
     for stack in (model.model.encoder, model.model.decoder):
         for layer in stack.layers:
             layer.compile(dynamic=True)
+
+
+@contextlib.contextmanager
+def encoder_as_written(model: ShortCutBart) -> Iterator[None]:
+    """Inside, the encoder's layers are not the compiled ones, whose products round otherwise.
+
+    Of this model alone: torch.compiler.set_stance is the whole process's, and two threads leave it as they meet.
+    """
+    compiled = [(layer, layer._compiled_call_impl) for layer in model.model.encoder.layers]
+    for layer, _ in compiled:
+        layer._compiled_call_impl = None
+    try:
+        yield
+    finally:
+        for layer, call in compiled:
+            layer._compiled_call_impl = call
 
 
 def weights_digest(module: nn.Module, *first: str) -> str:

@@ -12,7 +12,6 @@ computes its whole batch, and gets the same bits.
 import contextlib
 import functools
 import json
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -22,7 +21,7 @@ import transformers
 
 from distilbart_mnli.data.batches import Collator, MicroBatch, Padding
 from distilbart_mnli.data.tokens import TokenizedSplit, digest_of
-from distilbart_mnli.model.bart import ShortCutBart, weights_digest
+from distilbart_mnli.model.bart import ShortCutBart, encoder_as_written, weights_digest
 
 VERSION = 1
 """Of the cache's layout (encoder_cache.py)."""
@@ -98,7 +97,7 @@ class FrozenEncoder:
         for rows in batches:
             batch = collate(MicroBatch(rows, np.ones(len(rows), np.float32)))
             ids, real = batch["input_ids"], batch["attention_mask"]
-            with torch.no_grad(), self.autocast(), _not_compiled():
+            with torch.no_grad(), self.autocast(), encoder_as_written(model):
                 states = model.encode(ids.to(device), real.to(device))
                 kept = real.reshape(-1).nonzero().squeeze(1).to(device)
                 states = states.reshape(-1, states.shape[-1]).index_select(0, kept)
@@ -108,10 +107,3 @@ class FrozenEncoder:
     def as_bytes(self, states: torch.Tensor) -> np.ndarray:
         """States [tokens, d_model] as they are kept: uint8 [tokens, token_bytes] on the CPU."""
         return states.to(getattr(torch, self.dtype)).cpu().contiguous().view(torch.uint8).numpy()
-
-
-def _not_compiled() -> contextlib.AbstractContextManager:
-    """torch.compile's products round otherwise, and a training compiles its model after the first cache is built."""
-    if "torch._dynamo" not in sys.modules:  # nothing is compiled, and importing it takes seconds
-        return contextlib.nullcontext()
-    return torch.compiler.set_stance("force_eager")

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from huggingface_hub import hf_hub_download
+from huggingface_hub import file_exists, hf_hub_download
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 from transformers import (
@@ -45,6 +45,7 @@ from distilbart_mnli.data.labels import check_names, folded, is_generic, match_l
 from distilbart_mnli.data.tasks import Task
 from distilbart_mnli.data.tokens import check_tokenizer
 from distilbart_mnli.errors import CommandError, InputError
+from distilbart_mnli.hub_client import bounded_client
 from distilbart_mnli.model.bart import ShortCutBart, embedding_tables, not_finite, shares_one_table
 from distilbart_mnli.model.configuration import ARCHITECTURE, RATES, check_head, read_config
 from distilbart_mnli.model.source import Source
@@ -159,7 +160,10 @@ def read_tokenizer(source: Source, config: BartConfig | None = None, **options: 
             **options,
         )
     if len(tokenizer) <= len(tokenizer.all_special_ids):
-        # transformers makes up one that knows no words where there is no file of it.
+        # transformers makes up one that knows no words where there is no file of it, or the Hub gives none.
+        if not source.is_local:
+            with source.reading():
+                file_exists(source.name, "tokenizer.json", revision=source.revision)
         raise source.refused("no tokenizer beside the model; save one there (tokenizer.json)")
     for key in CODE_KEYS:
         tokenizer.init_kwargs.pop(key, None)
@@ -174,9 +178,10 @@ def read_card(source: Source) -> dict[str, Any]:
     path = Path(source.name) / "README.md"
     try:
         if not source.is_local:
-            path = Path(
-                hf_hub_download(source.name, "README.md", revision=source.revision, cache_dir=source.cache_dir)
-            )
+            with bounded_client():
+                path = Path(
+                    hf_hub_download(source.name, "README.md", revision=source.revision, cache_dir=source.cache_dir)
+                )
         if path.exists() and not path.is_file():
             raise ValueError("it is not a file")  # a pipe would be waited for
         with path.open(encoding="utf-8-sig") as file:

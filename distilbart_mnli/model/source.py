@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx2
 from huggingface_hub import constants, errors
 from safetensors import SafetensorError
 
 from distilbart_mnli.errors import CommandError, HubError, InputError, RunError
+from distilbart_mnli.hub_client import bounded_client
 
 logger = logging.getLogger(__name__)
 
@@ -70,9 +72,10 @@ class Source:
             HubError: the Hub refused or could not be reached.
         """
         try:
-            yield
+            with contextlib.nullcontext() if self.is_local else bounded_client():
+                yield
         except Exception as error:
-            if not is_library_error(error):
+            if not isinstance(error, httpx2.HTTPError) and not is_library_error(error):
                 raise
             raise self._explained(error) from error
 
@@ -100,9 +103,11 @@ class Source:
                     return self.refused(f"{nowhere}; if it is private, {log_in}", HubError)
                 case errors.LocalEntryNotFoundError() if constants.HF_HUB_OFFLINE:
                     return self.refused("no such folder here, and not in the Hub's cache (HF_HUB_OFFLINE is set)")
-                case errors.LocalEntryNotFoundError():
+                case errors.LocalEntryNotFoundError(__cause__=errors.HfHubHTTPError()):
+                    continue  # it could be reached, and refused
+                case errors.LocalEntryNotFoundError() | httpx2.TransportError():
                     return self.refused("no such folder here, and the Hub cannot be reached", HubError)
-                case errors.HfHubHTTPError():
+                case httpx2.HTTPError():
                     return self.refused(f"the Hub refused: {_in_short(cause)}", HubError)
         return self.refused(f"cannot be read: {_in_short(error)}")
 

@@ -1,6 +1,5 @@
 """Speaking with the Hub: whose token, how long to wait, when to try again, and what to say when it ends."""
 
-import contextlib
 import json
 import logging
 import os
@@ -8,22 +7,22 @@ import re
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx2
 import huggingface_hub
-from huggingface_hub import HfApi, close_session, constants, get_session, get_token, set_client_factory
+from huggingface_hub import HfApi, close_session, constants, get_token
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
 from distilbart_mnli.errors import HubError
+from distilbart_mnli.hub_client import TRANSIENT_STATUS
 from distilbart_mnli.options.fields import Arguments
 from distilbart_mnli.public_text import visible, without_tokens
 
 logger = logging.getLogger(__name__)
 
-TRANSIENT_STATUS = (408, 429, 500, 502, 503, 504)  # those that huggingface_hub itself retries, where it does
 TOKEN_SETTINGS = "https://huggingface.co/settings/tokens"
 
 # All that the Hub's client raises: its own errors are httpx2's or OSErrors; hf_xet's are ConnectionError (network, but
@@ -168,26 +167,3 @@ def _reason(error: BaseException, api: HfApi) -> str:
     else:
         text = f"{api.endpoint}: {text or type(error).__name__}"
     return visible(without_tokens(" ".join(text.replace(str(api.token), "***").split())))
-
-
-@contextlib.contextmanager
-def client_timeout(read_seconds: float) -> Iterator[None]:
-    """Give the Hub's client a time limit for silence; it has none."""
-    own = get_session().event_hooks  # the client's: offline mode, an id for each request
-
-    def use(timeout: httpx2.Timeout | None, *on_response: Callable[[httpx2.Response], None]) -> None:
-        hooks = {**own, "response": [*own["response"], *on_response]}
-        set_client_factory(lambda: httpx2.Client(event_hooks=hooks, follow_redirects=True, timeout=timeout))
-
-    use(httpx2.Timeout(read_seconds, connect=10.0), _drop_odd_retry_after)
-    try:
-        yield
-    finally:
-        use(None)  # as it was
-
-
-def _drop_odd_retry_after(response: httpx2.Response) -> None:
-    """The client would stumble over "²" and sleep through 99999999 s."""
-    value = response.headers.get("Retry-After")
-    if value is not None and not re.fullmatch(r"[0-9]{1,3}", value):
-        del response.headers["Retry-After"]

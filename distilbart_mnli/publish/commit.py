@@ -22,7 +22,8 @@ from distilbart_mnli.publish.staging import checksums, published_files
 logger = logging.getLogger(__name__)
 
 BLANK = {".gitattributes"}  # what a repository holds that was just created
-ANSWER_SECONDS = 120.0  # for one question; uploading takes as long as it takes
+ANSWER_SECONDS = 120.0  # for one question
+SLOWEST_UPLOAD = 32e3  # bytes a second, 256 kbit/s: 14 hours for the 1.6 GB of bart-large-mnli
 COMMIT_SECONDS = 600.0  # the small files travel in it
 
 
@@ -101,7 +102,8 @@ class Publication:
                 f"{self.repo_id} changed since this run last saw it ({what}); look at it, then add --hub_force to "
                 "publish over it"
             )
-        self._upload(operations)
+        size = sum(operation.upload_info.size for operation in operations)
+        within(ANSWER_SECONDS + size / SLOWEST_UPLOAD, functools.partial(self._upload, operations))
         self._check_unchanged()
         self.tried = True
         commit = functools.partial(

@@ -31,9 +31,10 @@ from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, validat
 
 from distilbart_mnli.errors import HubError, InputError, RunError
 from distilbart_mnli.files import atomic_file
+from distilbart_mnli.hub_client import bounded_client
 from distilbart_mnli.options.fields import Arguments
 from distilbart_mnli.public_text import without_tokens
-from distilbart_mnli.publish.client import ODD_ANSWER, TOKEN_SETTINGS, Result, client_timeout, connect, until, within
+from distilbart_mnli.publish.client import ODD_ANSWER, TOKEN_SETTINGS, Result, connect, until, within
 from distilbart_mnli.publish.commit import Publication, PublishTarget, changed, repo_info
 from distilbart_mnli.publish.run_files import read_json
 from distilbart_mnli.publish.smoke_test import Predictions, smoke_test
@@ -43,7 +44,6 @@ logger = logging.getLogger(__name__)
 
 RETRY_SECONDS = 120.0  # after hours of training two minutes of patience are cheap
 PREFLIGHT_SECONDS = 6.0  # before it, an answer is wanted soon: three attempts, 1 and 2 s apart
-READ_TIMEOUT = 120.0  # seconds without one byte; the client itself would wait for ever
 PREFLIGHT_READ_TIMEOUT = 10.0  # seconds for a whole answer
 STATE_FILE = "hub_state.json"  # repository -> its commit that the folder saw last; there may be several repositories
 
@@ -79,7 +79,7 @@ def preflight(args: Arguments, card: str = "") -> PublishTarget:
             raise InputError(
                 f"{output_dir}: no README.md to publish, and no page goes without one: {error}"
             ) from error
-    with client_timeout(PREFLIGHT_READ_TIMEOUT):
+    with bounded_client(PREFLIGHT_READ_TIMEOUT):
         api = connect(args)
 
         def ask(question: Callable[[], Result]) -> Result:
@@ -206,7 +206,7 @@ def publish(
     target = target or preflight(args)
     try:
         api = connect(args)
-        with staged(output_dir, known_secrets(args)) as folder, client_timeout(READ_TIMEOUT):
+        with staged(output_dir, known_secrets(args)) as folder, bounded_client():
             publication = Publication(api, target, folder, args)
             smoke_test(folder, predictions, args.model_name_or_path)
             _remember(output_dir, target.repo_id, target.parent)

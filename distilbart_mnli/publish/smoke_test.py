@@ -19,15 +19,14 @@ from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
     BartForSequenceClassification,
-    PreTrainedConfig,
     PreTrainedTokenizerBase,
     pipeline,
 )
 
-from distilbart_mnli.data.labels import check_names, entailment_id, is_generic, label_names
+from distilbart_mnli.data.labels import check_names, entailment_id, is_generic, read_label_names
 from distilbart_mnli.errors import RunError
 from distilbart_mnli.model.bart import not_finite, shares_one_table
-from distilbart_mnli.model.source import is_library_error, reported
+from distilbart_mnli.model.source import is_library_error
 from distilbart_mnli.options.fields import PRECISION_DTYPES
 from distilbart_mnli.publish.run_files import read_json
 
@@ -111,19 +110,10 @@ def _check_labels(folder: Path, config: Any, start: str | None) -> None:
     check_names(names, "smoke test")
     if read_json(folder / "training_args.json")["reinit_classifier"]:
         return
-    expected = _label_names_of(start)
+    # Moved since, or on the Hub and not in the cache: nothing to compare with.
+    expected = read_label_names(start, local_files_only=True) if start else ()
     if expected and expected != tuple(names) and not is_generic(expected):  # generic ones took the task's names
         raise RunError(f"smoke test: the labels {names} are not those of {start}, {list(expected)}")
-
-
-def _label_names_of(place: str | None) -> tuple[str, ...]:
-    """As a run that starts there reads them; empty where there is nothing to compare with."""
-    names = None
-    if place:  # moved since, or on the Hub and not in the cache: nothing to compare with
-        with reported(lambda error: logger.debug("%s", error)):
-            values, _ = PreTrainedConfig.get_config_dict(place, local_files_only=True)
-            names = label_names(values, place)
-    return names or ()
 
 
 def _check_tied(model: Any) -> None:

@@ -81,10 +81,23 @@ def write_checkpoint(final: Path, write: Callable[[Path], None], what: str, safe
         (folder / MANIFEST).write_text(json.dumps(sums, indent=1), encoding="utf-8")
 
 
-def last_good_checkpoint(output_dir: Path) -> str:
-    """For messages: what the run can go on from."""
-    found = checkpoints_in(output_dir)
-    return f"the last good checkpoint is {found[-1]}" if found else "there is no checkpoint yet"
+def last_good_checkpoint(output_dir: Path, run_id: str) -> str:
+    """For messages: what this run can go on from."""
+    found = _newest_of(output_dir, run_id)
+    return f"the last good checkpoint is {found}" if found else "there is no checkpoint yet"
+
+
+def when_there_is_space(output_dir: Path, run_id: str) -> str:
+    """For messages: what to do about a full disk."""
+    found = _newest_of(output_dir, run_id)
+    whole = f"resume; {found} is whole" if found else "start again; nothing of this run is on the disk"
+    return f"free some space and {whole}"
+
+
+def _newest_of(output_dir: Path, run_id: str) -> Path | None:
+    """An earlier training's checkpoints stay until this one's first is whole, and are not this one's."""
+    own = [path for path in checkpoints_in(output_dir) if _run_id(path) == run_id]
+    return own[-1] if own else None
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -170,7 +183,10 @@ def read_resumable(checkpoint: Path, check: Callable[[Path, Record], None] = lam
     if record.needs_best not in (None, checkpoint.name):
         best = checkpoint.parent / str(record.needs_best)
         try:
-            check(best, read_record(best))
+            of_best = read_record(best)
+            if of_best.run_id != record.run_id:
+                raise ValueError("it is another training's")
+            check(best, of_best)
         except ValueError as error:
             raise ValueError(f"its best checkpoint so far, {best.name}, is not: {error}") from None
     return record
@@ -200,16 +216,22 @@ def find_resumable(
                 f"resume_from_checkpoint: {path} is not whole: {error}; give another one, or true"
             ) from None
     # A new training over old results leaves the old run's checkpoints until its own first one is whole. The newest
-    # run counts, and in it the highest step. Only as many are read in full as it takes to find one that is whole.
-    found = sorted(checkpoints_in(output_dir), key=_age, reverse=True)
+    # run counts, alone, and in it the highest step. Only as many are read in full as it takes to find one that is
+    # whole.
+    found, newest = sorted(checkpoints_in(output_dir), key=_age, reverse=True), None
     for path in found:
+        run_id = _run_id(path)
+        if newest and run_id and run_id != newest:
+            break
+        newest = newest or run_id
         try:
             return path, read_resumable(path, check)
         except ValueError as error:
             logger.warning("%s is not whole (%s): passed over", path.name, error)
     if found:
         raise InputError(
-            f"none of the checkpoints in {output_dir} is whole; remove them, or start anew with --overwrite_output_dir"
+            f"no checkpoint of the newest training in {output_dir} is whole; remove them, or start anew with "
+            "--overwrite_output_dir"
         )
     return None
 
@@ -223,7 +245,7 @@ def bring_best(checkpoint: Path, output_dir: Path, record: Record) -> None:
     best = record.needs_best
     if best is None or checkpoint.parent.resolve() == output_dir.resolve():
         return
-    if _resume_of(output_dir / best).get("run_id") == record.run_id:
+    if _run_id(output_dir / best) == record.run_id:
         return
     source = checkpoint.parent / best
 
@@ -241,13 +263,13 @@ def rotate(output_dir: Path, keep_last: int | None, keep: Iterable[Path], foreig
 
     Args:
         keep_last: how many to keep; None: all.
-        keep: never removed: the new one and the best one.
+        keep: not removed for their age: the new one and the best one.
         foreign_run: this run's id, at its first save: checkpoints of other runs go as well.
     """
     kept = {path.resolve() for path in keep}
     own = []
     for path in checkpoints_in(output_dir):
-        if path.resolve() not in kept and foreign_run is not None and _resume_of(path).get("run_id") != foreign_run:
+        if foreign_run is not None and _run_id(path) != foreign_run:
             remove(path)
         else:
             own.append(path)
@@ -264,6 +286,12 @@ def _resume_of(checkpoint: Path) -> dict[str, Any]:
         return dict(_read_json(checkpoint, STATE)["resume"])
     except (OSError, ValueError, KeyError, TypeError):
         return {}
+
+
+def _run_id(checkpoint: Path) -> str | None:
+    """Which training's it is; None if it does not say."""
+    found = _resume_of(checkpoint).get("run_id")
+    return found if isinstance(found, str) else None
 
 
 def _age(checkpoint: Path) -> tuple[float, int]:

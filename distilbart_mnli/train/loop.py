@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from distilbart_mnli.command_line import resume_command
+from distilbart_mnli.command_line import resume_command, this_command
 from distilbart_mnli.data.batches import Collator, epoch_order, micro_batches, prefetch, steps_per_epoch
 from distilbart_mnli.data.tokens import TokenizedSplit
 from distilbart_mnli.errors import RunError, StoppedBySignal
@@ -162,7 +162,8 @@ class Training:
         step, total, name = self.state.progress.step, self.steps.total, signal.Signals(number).name
         if self.state.saved_step != step and step > 0:
             self._save()
-        line = f"stopped by {name} after step {step} of {total}; go on with: {resume_command()}"
+        goes_on = f"go on with: {resume_command()}" if step > 0 else f"start again with: {this_command()}"
+        line = f"stopped by {name} after step {step} of {total}; {goes_on}"
         raise_on_all_ranks(StoppedBySignal(line, number) if self.run.is_main else None)
 
     def _epoch(self) -> Generator[tuple[Iterator[dict[str, torch.Tensor]], int]]:
@@ -335,13 +336,15 @@ class Training:
         self.state.saved_step, self.state.first_save = step, False
 
     def _advice(self) -> str:
-        found = checkpoints.last_good_checkpoint(self.run.output_dir)
-        return f"{found}; lower learning_rate, or train in float32 or bf16"
+        return f"{self._last_good_checkpoint()}; lower learning_rate, or train in float32 or bf16"
+
+    def _last_good_checkpoint(self) -> str:
+        return checkpoints.last_good_checkpoint(self.run.output_dir, self.state.progress.run_id)
 
     def _out_of_memory(self, shape: torch.Size) -> RunError:
         return RunError(
             f"out of memory in a batch of {shape[0]} x {shape[1]} tokens at step {self.state.progress.step + 1}: "
             f"lower per_device_train_batch_size (now {self.run.plan.per_device}; with effective_batch_size the recipe "
             "stays the same), or set gradient_checkpointing or bf16; "
-            f"{checkpoints.last_good_checkpoint(self.run.output_dir)}"
+            f"{self._last_good_checkpoint()}"
         )

@@ -228,9 +228,8 @@ def write(run: Run, state: TrainState, randoms: list[dict[str, torch.Tensor]]) -
         )
         write_trainer_state(folder / checkpoints.STATE, run, state, resume=dataclasses.asdict(record))
 
-    whole = checkpoints.checkpoints_in(run.output_dir)
-    safe = f"{whole[-1]} is whole" if whole else "no checkpoint was whole before it"
-    checkpoints.write_checkpoint(final, fill, final.name, f"free some space and resume; {safe}")
+    safe = checkpoints.when_there_is_space(run.output_dir, progress.run_id)
+    checkpoints.write_checkpoint(final, fill, final.name, safe)
     keep = [final]
     if progress.best_step is not None:
         keep.append(run.output_dir / f"checkpoint-{progress.best_step}")

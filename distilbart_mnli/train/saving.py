@@ -106,13 +106,12 @@ def save_final_model(run: Run, state: TrainState) -> None:
         RunError: no space left, or weights that are not finite (the last step's were not looked at yet where there are
             no checkpoints); names the checkpoint that is whole.
     """
-    folder = run.output_dir
-    whole = checkpoints.checkpoints_in(folder)
-    safe = f"{whole[-1]} is whole" if whole else "nothing of this run is on the disk"
+    folder, run_id = run.output_dir, state.progress.run_id
     if not all(bool(torch.isfinite(parameter).all()) for parameter in run.model.parameters()):
-        raise RunError(f"the trained weights are not finite and were not saved; lower learning_rate; {safe}")
+        last = checkpoints.last_good_checkpoint(folder, run_id)
+        raise RunError(f"the trained weights are not finite and were not saved; {last}; lower learning_rate")
     with (
-        checkpoints.disk_errors("the model", folder, f"free some space and resume; {safe}"),
+        checkpoints.disk_errors("the model", folder, checkpoints.when_there_is_space(folder, run_id)),
         temporary_folder(folder, "model") as temporary,
     ):
         save_model(run, temporary, getattr(torch, run.args.save_dtype))
@@ -128,7 +127,7 @@ def save_final_model(run: Run, state: TrainState) -> None:
         for path in sorted(temporary.iterdir(), key=lambda path: path.name == "model.safetensors"):
             path.replace(folder / path.name)
         sync(folder)
-    checkpoints.rotate(folder, None, [], state.progress.run_id)
+    checkpoints.rotate(folder, None, [], run_id)
 
 
 def shown_arguments(args: Arguments) -> str:

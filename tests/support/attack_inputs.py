@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import constants, hf_api
+from huggingface_hub import constants
 
 import compare_models
 import create_student
@@ -16,6 +16,7 @@ from tests.support.attack_bench import REPO, Bench, command
 from tests.support.attack_damages import LIES, SPECIAL_LIES
 from tests.support.hub_server import FOREVER
 from tests.support.in_process import glue
+from tests.support.publishing import read_from
 from tests.support.training_runs import digest
 
 
@@ -52,13 +53,8 @@ def hubs(bench: Bench) -> Iterator[Attack]:
                     True,
                     bench.wrong_on_the_hub,
                 )
-    bench.patch.setattr(constants, "ENDPOINT", bench.hub.url)
-    bench.patch.setattr(hf_api.api, "endpoint", bench.hub.url)
-    bench.patch.setattr(
-        constants, "HUGGINGFACE_CO_URL_TEMPLATE", bench.hub.url + "/{repo_id}/resolve/{revision}/{filename}"
-    )
     bench.with_hub()
-    bench.patch.setattr(constants, "HF_HUB_CACHE", str(whole / "hub"))
+    read_from(bench.patch, bench.hub, whole)
     assert bench.student_of(whole, "ann/teacher") == 0
     expected = digest(whole / "new" / "model.safetensors")
     for endpoint in dict.fromkeys(request.split()[1] for request in bench.hub.requests):

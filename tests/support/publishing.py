@@ -6,11 +6,12 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import datasets
 import huggingface_hub.utils._http
 import numpy as np
 import pytest
 import torch
-from huggingface_hub import constants
+from huggingface_hub import constants, hf_api
 
 from distilbart_mnli.options.fields import Arguments
 from distilbart_mnli.publish import client as hub_client
@@ -64,6 +65,17 @@ def log_in(monkeypatch: pytest.MonkeyPatch, hub: Hub, token: str | None, xet: bo
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", "/nonexistent/token")
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", not xet)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)  # whoever runs the tests may have set it
+
+
+def read_from(monkeypatch: pytest.MonkeyPatch, hub: Hub, cache: Path) -> None:
+    """Models and data come from `hub` too, through an empty cache; HF_ENDPOINT and HF_HOME say so at the import."""
+    monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache / "hub"))
+    monkeypatch.setattr(hf_api.api, "endpoint", hub.url)
+    monkeypatch.setattr(datasets.config, "HF_ENDPOINT", hub.url)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(cache / "datasets"))
 
 
 def shorten_waits(monkeypatch: pytest.MonkeyPatch, factor: float = 50) -> None:

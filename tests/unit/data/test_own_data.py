@@ -4,10 +4,12 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from distilbart_mnli.data.labels import adopt_model_labels, match_labels
 from distilbart_mnli.data.splits import get_task, load_evaluation, load_test, load_train
+from distilbart_mnli.data.tables import read_columns
 from distilbart_mnli.data.tasks import TASKS
 from distilbart_mnli.errors import InputError
 from distilbart_mnli.options.fields import Arguments
@@ -118,3 +120,28 @@ def test_an_own_test_file_without_labels_takes_the_model_s(tmp_path):
     assert task.label_names == ()
     assert adopt_model_labels(task, {0: "no", 1: "yes"}).label_names == ("no", "yes")
     assert load_test(args, task)[0].labels is None
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 4, 5, None])
+@pytest.mark.parametrize("kind", ["jsonl", "csv"])
+def test_the_first_rows_of_what_was_read_are_those_that_a_limit_reads(tmp_path, kind, limit):
+    """With a bad row and one without a label before, among and after them."""
+    values = [("a", "x"), (None, "x"), ("b", "y"), ("c", "-"), ("d", "x"), ("e", None), ("f", "y")]
+    path = tmp_path / f"train.{kind}"
+    frame = pd.DataFrame(values, columns=["text", "label"])
+    frame.to_csv(path, index=False) if kind == "csv" else frame.to_json(path, orient="records", lines=True)
+    wanted = {"sentence1": ("text",), "label": ("label",)}
+    how = {"skip_bad_rows": True, "ignore_label": "-"}
+    assert read_columns(path, wanted, **how).first(limit) == read_columns(path, wanted, **how, limit=limit)
+
+
+def test_each_file_that_has_labels_is_read_once(tmp_path, monkeypatch):
+    files = {}
+    for name in ("train", "validation"):
+        files[f"{name}_file"] = str(tmp_path / f"{name}.csv")
+        pd.DataFrame({"text": ["a", "b"], "label": ["x", "y"]}).to_csv(files[f"{name}_file"], index=False)
+    args = Arguments(**files)
+    task = get_task(args)
+    for file in files.values():
+        Path(file).unlink()
+    assert load_train(args, task).sentence1 == load_evaluation(args, task)[0].sentence1 == ["a", "b"]

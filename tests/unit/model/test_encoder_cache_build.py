@@ -13,10 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from distilbart_mnli.errors import InputError, RunError
 from distilbart_mnli.model import encoder_cache_build
-from distilbart_mnli.model.bart import freeze
+from distilbart_mnli.model.bart import compile_layers, freeze
 from distilbart_mnli.model.encoder_cache_build import CacheRequest, open_or_build, refuse_reason
 from distilbart_mnli.model.frozen_encoder import encoder_batches
 from tests.support.encoder_caches import (
@@ -158,6 +159,25 @@ class Phases:
 
     def __exit__(self, *_):
         self.barrier.wait()
+
+
+def test_a_compiled_model_s_cache_holds_what_its_layers_compute_as_they_are_written(tmp_path, split, monkeypatch):
+    """A training compiles its model before it builds the caches of its evaluation sets, and mends rows of its own."""
+    expected = content(built(student(), split, tmp_path / "one").folder)
+    calls = []
+
+    def backend(graph, _inputs):
+        return lambda *arguments: (calls.append(graph), graph(*arguments))[1]
+
+    torch._dynamo.reset()
+    compile_, model = torch.nn.Module.compile, student()
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **how: compile_(self, **how, backend=backend))
+    compile_layers(model)
+    assert content(built(model, split, tmp_path / "other").folder) == expected and not calls
+    with torch.no_grad():
+        model.encode(torch.tensor([[0, 5, 6, 2]]), torch.ones(1, 4, dtype=torch.int64))
+    assert len(calls) == model.config.encoder_layers
+    torch._dynamo.reset()
 
 
 @pytest.mark.parametrize("count", [2, 3])

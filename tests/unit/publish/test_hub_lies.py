@@ -13,7 +13,9 @@ import pytest
 from huggingface_hub import constants
 
 from distilbart_mnli.errors import HubError, InputError, RunError
+from distilbart_mnli.publish import commit
 from distilbart_mnli.publish import hub as product
+from distilbart_mnli.publish.commit import PublishTarget
 from distilbart_mnli.publish.hub import preflight, publish
 from distilbart_mnli.publish.staging import published_files
 from distilbart_mnli.train import stages
@@ -117,6 +119,23 @@ def test_a_byte_a_second_does_not_hold_up_the_preflight(hub, run_dir, monkeypatc
     with pytest.raises(HubError, match=rf"127.0.0.1:{hub.port}"):
         preflight(arguments(run_dir, do_train=True))
     assert time.monotonic() - begin < 5
+
+
+@pytest.mark.parametrize("endpoint", ["preupload", "lfs-batch", "lfs-put", "lfs-verify"])
+def test_a_byte_a_second_does_not_hold_up_an_upload_for_ever(hub, run_dir, monkeypatch, endpoint):
+    """As many seconds as its bytes need over a slow line, and as one answer may take."""
+    log_in(monkeypatch, hub, next(iter(hub.users)), xet=False)
+    size = sum(path.stat().st_size for path in published_files(run_dir))
+    monkeypatch.setattr(commit, "ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(commit, "SLOWEST_UPLOAD", size / 0.5)
+    target = PublishTarget(REPO, None)
+    hub.fault(endpoint, drip=0.1, times=FOREVER)  # of 150 bytes and more of headers
+    begin = time.monotonic()
+    with pytest.raises(HubError, match=rf"127.0.0.1:{hub.port}") as caught:
+        publish(run_dir, arguments(run_dir), target)
+    assert time.monotonic() - begin < 10
+    one_line(caught.value, hub)
+    assert caught.value.exit_code == 3 and hub.asked("commit") == 0
 
 
 @pytest.mark.parametrize("value", ["²", "99999999999999999999", "-1", "soon", ""])

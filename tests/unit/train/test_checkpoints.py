@@ -113,7 +113,7 @@ def test_damage_to_any_file_is_seen_reported_and_passed_over(tmp_path, name, dam
 
 def test_none_whole_is_said_and_not_taken_for_a_fresh_start(tmp_path):
     halve(write_checkpoint(tmp_path, 1) / "model.safetensors")
-    with pytest.raises(InputError, match=r"none of the checkpoints .* is whole"):
+    with pytest.raises(InputError, match=r"no checkpoint of .* is whole"):
         checkpoints.find_resumable(tmp_path, "true")
 
 
@@ -135,6 +135,22 @@ def test_the_newest_run_counts_before_the_highest_step(tmp_path):
     write_checkpoint(tmp_path, 900, run_id="old", started=1.0)
     new = write_checkpoint(tmp_path, 10, run_id="new", started=2.0)
     assert checkpoints.find_resumable(tmp_path, "true")[0] == new
+
+
+def test_another_run_s_checkpoint_does_not_stand_in_for_one_that_is_damaged(tmp_path):
+    write_checkpoint(tmp_path, 900, run_id="old", started=1.0)
+    halve(write_checkpoint(tmp_path, 10, run_id="new", started=2.0) / "model.safetensors")
+    with pytest.raises(InputError, match=str(tmp_path)):
+        checkpoints.find_resumable(tmp_path, "true")
+
+
+def test_another_run_s_checkpoint_is_not_the_best_of_this_one(tmp_path):
+    before = write_checkpoint(tmp_path, 1, best=1)
+    write_checkpoint(tmp_path, 2, run_id="other", started=0.5)
+    last = write_checkpoint(tmp_path, 3, best=2)
+    assert checkpoints.find_resumable(tmp_path, "true")[0] == before
+    with pytest.raises(InputError, match="checkpoint-2"):
+        checkpoints.find_resumable(tmp_path, str(last))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -371,7 +387,8 @@ def test_the_first_save_of_a_new_run_removes_the_old_run(tmp_path):
     for step in (5, 10, 15):
         write_checkpoint(tmp_path, step, run_id="old")
     new = write_checkpoint(tmp_path, 5, run_id="new", started=2.0)
-    checkpoints.rotate(tmp_path, None, [new], foreign_run="new")
+    best = tmp_path / "checkpoint-10"  # of the new run's steps, which has no checkpoint
+    checkpoints.rotate(tmp_path, None, [new, best], foreign_run="new")
     assert names(tmp_path) == ["checkpoint-5"]
 
 
