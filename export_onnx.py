@@ -51,7 +51,13 @@ def read_arguments(argv: list[str]) -> argparse.Namespace:
     add("model", type=path_or_id, metavar="MODEL", help="folder or Hub id of a BART classifier")
     add("--output_dir", type=file_path, metavar="DIR", help="default: the model's own folder")
     add("--quantize", choices=("int8",), help="an int8 file as well, measured on the task's first evaluation set")
-    add("--min_agreement", type=share, default=0.985, metavar="SHARE", help="of int8 with float32 (default: 0.985)")
+    add(
+        "--min_agreement",
+        type=share,
+        default=argparse.SUPPRESS,
+        metavar="SHARE",
+        help="of int8 with float32 (default: 0.985)",
+    )
     add("--task_name", default="mnli", metavar="TASK", help="whose evaluation set int8 is measured on (default: mnli)")
     add("--data_dir", type=path_or_id, metavar="DIR", help="the task's TSV files (default: nyu-mll/glue on the Hub)")
     add("--max_eval_samples", type=positive, metavar="N", help="first rows of the set only: a quick look")
@@ -68,11 +74,12 @@ def main() -> None:
     options = read_arguments(sys.argv[1:])
     set_up_logging(format="%(message)s")
     # After the arguments: torch takes seconds to import.
-    from distilbart_mnli.export.session import check_installed
+    from distilbart_mnli.export.session import PACKAGES, check_installed
 
-    check_installed("onnx", "onnxruntime", "onnxscript")
-    from distilbart_mnli.export.export import check_folder, export_onnx, load_for_export, load_rows
+    check_installed(*PACKAGES)
+    from distilbart_mnli.export.export import MIN_AGREEMENT, check_folder, export_onnx, load_for_export, load_rows
     from distilbart_mnli.options.fields import Arguments
+    from distilbart_mnli.publish.card import write_model_card
 
     check_folder(options.output_dir, options.model)
     args = Arguments(
@@ -85,7 +92,10 @@ def main() -> None:
     )
     loaded = load_for_export(args)
     rows = load_rows(args, loaded) if options.quantize or options.data_dir else None
-    exported = export_onnx(loaded, options.output_dir, rows, bool(options.quantize), options.min_agreement)
+    least = getattr(options, "min_agreement", MIN_AGREEMENT)
+    exported = export_onnx(loaded, options.output_dir, rows, bool(options.quantize), least)
+    if all((options.output_dir / name).is_file() for name in ("README.md", "trainer_state.json")):
+        write_model_card(options.output_dir)  # a run's own, which names the files
     say(f"{exported.folder}: model.onnx gives torch's logits to {exported.difference:.0e} of the largest")
     if (found := exported.figures) is None:
         return
@@ -95,7 +105,7 @@ def main() -> None:
         f"{found['mb']:.1f} MB instead of {found['mb_float32']:.1f}"
     )
     if not exported.quantized:
-        raise RunError(f"{line}: below --min_agreement {options.min_agreement:g}, so it is not written")
+        raise RunError(f"{line}: below --min_agreement {least:g}, so it is not written")
     say(f"{exported.folder}: model_quantized.onnx: {line}")
 
 

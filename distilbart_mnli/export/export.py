@@ -32,13 +32,24 @@ from distilbart_mnli.data.tokens import TokenizedSplit, tokenize
 from distilbart_mnli.errors import InputError, cannot_write
 from distilbart_mnli.export.graph import BATCH_SIZES, check_graph, export_graph
 from distilbart_mnli.export.int8 import SETTING, agreement, quantize_graph
-from distilbart_mnli.export.session import FLOAT_FILE, FOLDER, INT8_FIGURES, INT8_FILE, open_session, session_logits
+from distilbart_mnli.export.session import (
+    FLOAT_FILE,
+    FOLDER,
+    INT8_FIGURES,
+    INT8_FILE,
+    check_place,
+    open_session,
+    session_logits,
+)
 from distilbart_mnli.files import check_output_dir, finish_folder, remove, sha256, temporary_folder
 from distilbart_mnli.model.predict import to_task_predictions
 from distilbart_mnli.model.pretrained import WEIGHT_FILES, Loaded, load
 from distilbart_mnli.options.fields import Arguments
 
 logger = logging.getLogger(__name__)
+
+MIN_AGREEMENT = 0.985
+"""The share of rows on which int8 must give float32's answer, where nothing else is said."""
 
 
 @dataclass(frozen=True)
@@ -101,8 +112,7 @@ def check_folder(folder: Path, loaded_name: str) -> None:
         InputError: it cannot be written, or holds another model.
     """
     check_output_dir(folder)
-    if (folder / FOLDER).is_symlink() or ((folder / FOLDER).exists() and not (folder / FOLDER).is_dir()):
-        raise InputError(f"output_dir {folder}: {FOLDER} in it is no folder; remove it, or name another output_dir")
+    check_place(folder)
     if (folder / FOLDER).is_dir():
         check_output_dir(folder / FOLDER)
     weights = next((name for name in WEIGHT_FILES if (folder / name).is_file()), None)
@@ -115,7 +125,7 @@ def _is_own(folder: Path, name: str) -> bool:
 
 
 def export_onnx(
-    loaded: Loaded, output_dir: Path, rows: Rows | None, quantize: bool = False, min_agreement: float = 0.0
+    loaded: Loaded, output_dir: Path, rows: Rows | None, quantize: bool = False, min_agreement: float = MIN_AGREEMENT
 ) -> Exported:
     """Export, check, quantise, measure; then replace what an earlier export left in output_dir/onnx.
 

@@ -5,7 +5,7 @@ processor has int8 products, ONNX Runtime rounds a row's activations to int8 as 
 them (accuracy level 4); elsewhere, in a browser too, it multiplies them as they are. Either way a row's logits do not
 depend on the rows beside it.
 
-Embedding tables: int8, one scale a token. They are a fifth to a third of a student, and a lookup costs nothing.
+Embedding tables: int8, one scale a token. They are a quarter to two fifths of a student, and a lookup costs nothing.
 
 What it replaces, dynamic quantisation, gives a whole batch of activations one scale. One large value behind BART's
 GELU then takes the precision of all others: a tenth of the answers change (docs/exporting.md has the figures, and

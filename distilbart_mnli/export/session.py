@@ -17,12 +17,14 @@ from tqdm import tqdm
 from distilbart_mnli.data.batches import Collator, MicroBatch, Padding, prefetch
 from distilbart_mnli.data.tokens import TokenizedSplit
 from distilbart_mnli.errors import InputError
-from distilbart_mnli.model.frozen_encoder import BATCH_TOKENS, encoder_batches
+from distilbart_mnli.model.frozen_encoder import encoder_batches
 
+PACKAGES = ("onnx", "onnxruntime", "onnxscript")  # what an export needs; its files need onnxruntime alone
 FOLDER = "onnx"
 FLOAT_FILE, INT8_FILE, INT8_FIGURES = "model.onnx", "model_quantized.onnx", "quantization.json"
 """In FOLDER, where transformers.js looks for them: its dtypes "fp32" and "q8"."""
 INPUTS, OUTPUT = ("input_ids", "attention_mask"), "logits"
+BATCH_TOKENS = 512  # of 256 to 4096 among the fastest (6-3, d_model 384, one thread); 4096 took 1.5 times as long
 WEIGHTS_KEY = "weights_sha256"
 """Of a file's metadata: the weights that it was made from, as model/bart.py's weights_digest has them."""
 
@@ -33,6 +35,15 @@ def check_installed(*names: str) -> None:
     if missing:
         remedy = "pip install -r requirements-onnx.txt"
         raise InputError(f"{', '.join(missing)} not installed for {sys.executable}: {remedy}")
+
+
+def check_place(output_dir: Path) -> None:
+    """Raises InputError where FOLDER in output_dir is no folder: through a link, files elsewhere would be replaced."""
+    path = output_dir / FOLDER
+    if path.is_symlink() or (path.exists() and not path.is_dir()):
+        raise InputError(
+            f"output_dir {output_dir}: {FOLDER} in it is no folder; remove it, or name another output_dir"
+        )
 
 
 def open_session(path: Path) -> Any:
@@ -69,7 +80,7 @@ def run_session(session: Any, input_ids: np.ndarray, attention_mask: np.ndarray)
 def session_logits(session: Any, split: TokenizedSplit, pad_token_id: int) -> np.ndarray:
     """Logits float32 [rows, num_labels] of a whole set, in the order of its rows; computed in length order."""
     collate = Collator(split, pad_token_id, Padding(int(split.lengths.max())))
-    batches = encoder_batches(split.lengths, BATCH_TOKENS["cpu"])
+    batches = encoder_batches(split.lengths, BATCH_TOKENS)
     items = [MicroBatch(rows, np.ones(len(rows), np.float32)) for rows in batches]
     made: list[tuple[np.ndarray, np.ndarray]] = []
     bar = tqdm(total=len(split), desc=f"ONNX on {split.name}", unit="row", leave=False, disable=None)

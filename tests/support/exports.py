@@ -54,10 +54,10 @@ def exported_student() -> Path:
     return folder
 
 
-def spoiled(path: Path) -> Any:
-    """The graph of a file with the classification head a thousandth larger."""
+def spoiled(path: Path, factor: float = 1.001) -> Any:
+    """The graph of a file with the last layer of the classification head that much larger."""
     onnx = importlib.import_module("onnx")
     graph = onnx.load(path)
     head = next(each for each in graph.graph.initializer if each.name.endswith("head.out_proj.weight"))
-    head.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(head) * np.float32(1.001), head.name))
+    head.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(head) * np.float32(factor), head.name))
     return graph
