@@ -109,7 +109,10 @@ def set_up_logging(is_main: bool = True, format: str = "%(asctime)s %(levelname)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(VisibleFormatter(format, datefmt="%H:%M:%S"))
     logging.basicConfig(level=logging.INFO if is_main else logging.WARNING, handlers=[handler], force=True)
-    for name in ("httpx", "httpx2", "datasets", "filelock", "fsspec", "matplotlib", "urllib3", "accelerate", "absl"):
+    for name in (
+        *("httpx", "httpx2", "datasets", "filelock", "fsspec", "matplotlib", "urllib3", "accelerate", "absl"),
+        *("onnx_ir", "onnxscript", "onnxruntime"),
+    ):
         logging.getLogger(name).setLevel(logging.WARNING)
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()

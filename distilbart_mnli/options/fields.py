@@ -215,6 +215,8 @@ class Arguments:
     """Keep so many checkpoints; the best one is always kept."""
     save_dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     """Data type of the final model's file. Training and checkpoints are float32."""
+    export_onnx: Literal["no", "float32", "int8"] = "no"
+    """Also write onnx/, for ONNX Runtime and the browser; int8: that as well, if it agrees (requirements-onnx.txt)."""
     load_best_model_at_end: bool = False
     """End with the checkpoint that scored best instead of the last one."""
     metric_for_best_model: str | None = None

@@ -41,6 +41,10 @@ def _broken(args: Arguments) -> Iterator[str]:
                 yield f"{stage} needs {key}"
     if args.predict_proba and not args.do_predict:
         yield "predict_proba needs do_predict"
+    if args.export_onnx != "no" and not args.do_train:
+        yield "export_onnx needs do_train; export_onnx.py exports a model that is there"
+    if args.export_onnx == "int8" and not args.do_eval:
+        yield "export_onnx: int8 is measured on the evaluation set: give do_eval, or float32"
     if args.fp16 and args.bf16:
         yield "fp16 and bf16 exclude each other: set one of them to false"
     if not args.do_train:

@@ -18,6 +18,7 @@ from distilbart_mnli.data.labels import entailment_id, folded, label_names
 from distilbart_mnli.data.splits import HUB_DATASET
 from distilbart_mnli.data.tasks import TASKS, Source, Task, set_suffix
 from distilbart_mnli.errors import InputError
+from distilbart_mnli.export.session import FLOAT_FILE, FOLDER, INT8_FIGURES
 from distilbart_mnli.model.history import is_distilled, read_history
 from distilbart_mnli.public_text import last_part
 from distilbart_mnli.publish.run_files import Values, is_number, read_json, read_results
@@ -79,6 +80,10 @@ class Facts:
     """The `run` of trainer_state.json."""
     tradeoffs: Values
     has_model: bool
+    has_onnx: bool
+    """Whether onnx/model.onnx is there."""
+    quantization: Values
+    """onnx/quantization.json: the figures of onnx/model_quantized.onnx."""
 
     @property
     def title(self) -> str:
@@ -281,7 +286,8 @@ class Facts:
 
 
 def read_facts(folder: Path, hub_model_id: str | None = None) -> Facts:
-    """Read what is there of config.json, training_args.json, all_results.json, trainer_state.json, tradeoffs.json.
+    """Read what is there of config.json, training_args.json, all_results.json, trainer_state.json, tradeoffs.json
+    and of onnx/.
 
     Raises:
         InputError: no such folder, or one of these files is not JSON.
@@ -303,6 +309,8 @@ def read_facts(folder: Path, hub_model_id: str | None = None) -> Facts:
         run=state["run"] or Values(),
         tradeoffs=read_json(folder / "tradeoffs.json"),
         has_model=has_model,
+        has_onnx=(folder / FOLDER / FLOAT_FILE).is_file(),
+        quantization=read_json(folder / FOLDER / INT8_FIGURES),
     )
 
 

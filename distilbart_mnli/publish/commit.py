@@ -17,7 +17,7 @@ from distilbart_mnli.options.fields import Arguments
 from distilbart_mnli.public_text import visible
 from distilbart_mnli.publish.client import ODD_ANSWER, has_no_xet, within
 from distilbart_mnli.publish.run_files import is_number, read_json
-from distilbart_mnli.publish.staging import checksums, published_files
+from distilbart_mnli.publish.staging import checksums, name_in, published_files
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +83,9 @@ class Publication:
             if info is None:
                 raise HubError(f"{self.api.endpoint} says that it created {self.repo_id}, and does not have it")
             parent = info.sha
-        operations = [CommitOperationAdd(path.name, path) for path in self.files]  # new ones: a commit uses them up
+        operations = [
+            CommitOperationAdd(name_in(self.folder, path), path) for path in self.files
+        ]  # new ones: a commit uses them up
         for operation in operations:
             operation.upload_info.sha256 = self.tested[operation.path_in_repo]
         landed = ask(lambda: self._landed(operations, parent, 1 if self.args.hub_force else 20))
@@ -162,7 +164,9 @@ class Publication:
         """
         landed = None
         for commit in self.api.list_repo_commits(self.repo_id)[:commits]:
-            tree = {e.path: e for e in self.api.list_repo_tree(self.repo_id, revision=commit.commit_id)}
+            tree = {
+                e.path: e for e in self.api.list_repo_tree(self.repo_id, recursive=True, revision=commit.commit_id)
+            }
             if all(_holds(tree.get(operation.path_in_repo), operation) for operation in operations):
                 landed = commit.commit_id
             elif landed is not None:

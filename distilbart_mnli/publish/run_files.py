@@ -133,4 +133,5 @@ _TYPES: dict[str, dict[str, Callable[[Any], bool]]] = {
     ),
     "trainer_state.json": {"run": _is_object, "log_history": _list_of(_is_object)},
     "tradeoffs.json": {"devices": _list_of(_is_object)},
+    "quantization.json": dict.fromkeys(("data", "sha256"), _is_text),
 }

@@ -2,8 +2,8 @@
 
 What is uploaded is what is tested: the folder holds the published files and nothing else, it is read with the stock
 classes and nothing of ours, on the CPU in float32. Checked are the weights' completeness, the label names, the tied
-embeddings, the logits of the run's first evaluation rows and, for a model that knows entailment, the zero-shot
-pipeline against NLI done by hand.
+embeddings, the logits of the run's first evaluation rows, for a model that knows entailment the zero-shot pipeline
+against NLI done by hand, and of the files for ONNX Runtime that they are of these weights and give these logits.
 """
 
 import logging
@@ -25,7 +25,17 @@ from transformers import (
 
 from distilbart_mnli.data.labels import check_names, entailment_id, is_generic, read_label_names
 from distilbart_mnli.errors import RunError
-from distilbart_mnli.model.bart import not_finite, shares_one_table
+from distilbart_mnli.export.session import (
+    FLOAT_FILE,
+    FOLDER,
+    INT8_FIGURES,
+    INT8_FILE,
+    open_session,
+    run_session,
+    weights_of,
+)
+from distilbart_mnli.files import sha256
+from distilbart_mnli.model.bart import not_finite, shares_one_table, weights_digest
 from distilbart_mnli.model.source import is_library_error
 from distilbart_mnli.options.fields import PRECISION_DTYPES
 from distilbart_mnli.publish.run_files import read_json
@@ -78,6 +88,7 @@ def smoke_test(folder: Path, predictions: Predictions | None = None, start: str 
         compared = f"it gives the logits of {predictions.path.name}"
         _check_logits(folder, model, tokenizer, predictions)
     _check_zero_shot(model, tokenizer)
+    _check_onnx(folder, model, tokenizer, predictions)
     logger.info("smoke test passed: %s loads with stock transformers; %s", folder.name, compared)
 
 
@@ -123,13 +134,51 @@ def _check_tied(model: Any) -> None:
         raise RunError("smoke test: encoder and decoder do not share one table of embeddings, as BART's must")
 
 
-def _logits(model: Any, tokenizer: PreTrainedTokenizerBase, texts: tuple[str, str | None], length: int) -> np.ndarray:
-    """float32 [labels] of one pair: one row at a time needs no padding, and any text may hold a literal </s>."""
+def _inputs(tokenizer: PreTrainedTokenizerBase, texts: tuple[str, str | None], length: int) -> dict[str, torch.Tensor]:
+    """One pair: one row at a time needs no padding, and any text may hold a literal </s>."""
     # In lists, as a run tokenises: beside a bare text, an empty second one would count as none.
     given = [[text] for text in texts if text is not None]
     inputs = tokenizer(*given, truncation=True, max_length=length, return_tensors="pt")
+    return {name: inputs[name] for name in ("input_ids", "attention_mask")}
+
+
+def _logits(model: Any, tokenizer: PreTrainedTokenizerBase, texts: tuple[str, str | None], length: int) -> np.ndarray:
+    """float32 [labels] of one pair."""
     with torch.no_grad():
-        return model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits[0].float().numpy()
+        return model(**_inputs(tokenizer, texts, length)).logits[0].float().numpy()
+
+
+def _check_onnx(folder: Path, model: Any, tokenizer: PreTrainedTokenizerBase, predictions: Predictions | None) -> None:
+    """Files for ONNX Runtime: of these weights, and of their logits. Nothing to do where there are none."""
+    rows: Sequence[tuple[str, str | None]] = [(TEXT, TEMPLATE.format(topic)) for topic in TOPICS]
+    length = min(model.config.max_position_embeddings, tokenizer.model_max_length)
+    if predictions is not None:
+        rows, length = predictions.rows[:ROWS], predictions.max_seq_length
+    expected: np.ndarray | None = None
+    for name in (FLOAT_FILE, INT8_FILE):
+        file = folder / FOLDER / name
+        if not file.is_file():
+            continue
+        session, what = open_session(file), f"{FOLDER}/{name}"
+        if weights_of(session) != weights_digest(model):
+            raise RunError(
+                f"smoke test: {what} was not made by export_onnx.py from the weights of model.safetensors; run it "
+                "again, or remove the file"
+            )
+        inputs = [{key: value.numpy() for key, value in _inputs(tokenizer, row, length).items()} for row in rows]
+        computed = np.concatenate([run_session(session, **one) for one in inputs])
+        if expected is None:
+            expected = np.array([_logits(model, tokenizer, row, length) for row in rows])
+        off = float(np.abs(computed - expected).max() / max(1.0, np.abs(expected).max()))
+        # Its figures say how often int8 answers otherwise: in one row of 66 at most, so here hardly ever in more than
+        # a tenth of them and one.
+        wrong = int((computed.argmax(axis=1) != expected.argmax(axis=1)).sum())
+        if name == FLOAT_FILE and not off <= TOLERANCE["float32"]:
+            raise RunError(f"smoke test: the logits of {what} are {off:.1e} off those of the model")
+        if name == INT8_FILE and wrong > 1 + len(rows) // 10:
+            raise RunError(f"smoke test: {what} gives another label in {wrong} of {len(rows)} rows")
+        if name == INT8_FILE and read_json(folder / FOLDER / INT8_FIGURES)["sha256"] != sha256(file):
+            raise RunError(f"smoke test: {FOLDER}/{INT8_FIGURES} is not of {what}; run export_onnx.py again")
 
 
 def _check_logits(folder: Path, model: Any, tokenizer: PreTrainedTokenizerBase, predictions: Predictions) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from huggingface_hub import get_token
 
 from distilbart_mnli.errors import InputError, RunError
+from distilbart_mnli.export.session import FLOAT_FILE, FOLDER, INT8_FIGURES, INT8_FILE
 from distilbart_mnli.files import sha256
 from distilbart_mnli.options.fields import Arguments
 from distilbart_mnli.public_text import SECRET_VARIABLES, without_paths
@@ -35,11 +36,13 @@ PUBLISHED_FILES = (
     "eval_results_*.txt",
     "tradeoffs.json",
     "training_curves.png",
+    *(f"{FOLDER}/{name}" for name in (FLOAT_FILE, INT8_FILE, INT8_FIGURES)),
 )
 """Names and patterns of the files that are uploaded; nothing else ever is."""
 
+WEIGHTS = (".safetensors", ".onnx")  # not copied, and not searched for what only text can be
 NEEDED_FILES = ("config.json", "model.safetensors", "tokenizer_config.json")
-_OURS = re.compile(r"(?:training_args|trainer_state|all_results|tradeoffs)\.json|eval_results_.*\.txt")
+_OURS = re.compile(r"(?:training_args|trainer_state|all_results|tradeoffs|quantization)\.json|eval_results_.*\.txt")
 _TOKEN = re.compile(rb"\b(?:hf|api_org)_[A-Za-z0-9]{30,}")
 _CHUNK = 1 << 24
 
@@ -63,7 +66,7 @@ def looks_like_token(text: str) -> bool:
 def refuse_links(folder: Path) -> None:
     """Raises InputError if a file that would be published is a link: what is behind it may be anybody's secret."""
     for path in _matching(folder):
-        if path.is_symlink():
+        if path.is_symlink() or (path.parent != folder and path.parent.is_symlink()):
             raise InputError(f"{path} is a link, and no link is published; put the file itself there, or remove it")
 
 
@@ -94,14 +97,15 @@ def staged(output_dir: Path, secrets: Iterable[str], *more_local: Path) -> Itera
         try:
             folder.mkdir()
             for path in published_files(output_dir):
-                target = folder / path.name
+                target = folder / path.relative_to(output_dir)
+                target.parent.mkdir(exist_ok=True)
                 if path.name in ("config.json", "tokenizer_config.json"):
                     content = _public(read_object(path))
                     target.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
                 elif path.name == "README.md":
                     text = path.read_text(encoding="utf-8")
                     target.write_text(roots.sub(lambda match: Path(match[0]).name, text), encoding="utf-8")
-                elif path.suffix == ".safetensors":
+                elif path.suffix in WEIGHTS:
                     target.symlink_to(path.resolve())
                 else:
                     shutil.copyfile(path, target)
@@ -121,8 +125,13 @@ def published_files(folder: Path) -> list[Path]:
 
 
 def checksums(folder: Path) -> dict[str, bytes]:
-    """SHA-256 of every published file, by its name."""
-    return {path.name: bytes.fromhex(sha256(path)) for path in published_files(folder)}
+    """SHA-256 of every published file, by its path in the folder."""
+    return {name_in(folder, path): bytes.fromhex(sha256(path)) for path in published_files(folder)}
+
+
+def name_in(folder: Path, path: Path) -> str:
+    """How the Hub calls a file of the folder: "config.json", "onnx/model.onnx"."""
+    return path.relative_to(folder).as_posix()
 
 
 def _matching(folder: Path) -> list[Path]:
@@ -158,8 +167,8 @@ def _refuse_paths(path: Path, roots: re.Pattern[str]) -> None:
 def _refuse_secrets(folder: Path, secrets: Iterable[str]) -> None:
     values = [secret.encode() for secret in secrets]
     overlap = max(map(len, values), default=0)
-    for path in sorted(folder.iterdir()):
-        text = path.suffix not in (".safetensors", ".png")
+    for path in published_files(folder):
+        text = path.suffix not in (*WEIGHTS, ".png")
         with path.open("rb") as file:
             rest = b""
             while chunk := file.read(_CHUNK):

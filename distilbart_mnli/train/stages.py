@@ -22,6 +22,7 @@ from distilbart_mnli.data.tasks import Task, set_suffix
 from distilbart_mnli.data.tokens import TokenizedSplit, tokenize
 from distilbart_mnli.data.transfer import with_transfer_rows
 from distilbart_mnli.errors import CommandError, InputError, RunError
+from distilbart_mnli.export import session
 from distilbart_mnli.files import check_output_dir, remove_leftovers
 from distilbart_mnli.model.bart import count_parameters, freeze, freeze_all_but_encoder, weights_digest
 from distilbart_mnli.model.history import how_made
@@ -75,6 +76,8 @@ def check_nothing_is_lost(args: Arguments) -> None:
     assert args.output_dir is not None
     folder = Path(args.output_dir)
     check_output_dir(folder)
+    if args.do_train:
+        session.check_place(folder)
     for path in folder.glob("*"):
         if path.is_dir() and any(path.match(pattern) for pattern in (*PUBLISHED_FILES, "eval_predictions_*.tsv")):
             raise InputError(f"{path} is a folder, where this run would write a file: choose another output_dir")
@@ -111,6 +114,7 @@ def prepared(args: Arguments) -> Iterator[tuple[Run, Data]]:
     """Processes, model, task and data, read and checked; the output folder locked while it is open."""
     check_nothing_is_lost(args)
     check_installed(args.report_to)
+    check_export(args)
     accelerator = make_accelerator(args)
     device = device_for(accelerator)
     set_up_logging(accelerator.is_main_process)
@@ -132,6 +136,8 @@ def prepared(args: Arguments) -> Iterator[tuple[Run, Data]]:
             splits = load_evaluation(args, task) if args.do_eval or args.eval_strategy != "no" else []
             test_splits = load_test(args, task) if args.do_predict else []
             check_best_metric(args, task, splits)
+            if args.export_onnx == "int8" and task.is_regression:
+                raise InputError(f"export_onnx int8 is measured by labels, and {task.name} has none: give float32")
             loaded = load(args, task)
             asked = args.teacher_model_name_or_path and (args.do_train or args.fit_encoder)
             teacher = load_teacher(args, loaded) if asked else None
@@ -166,6 +172,12 @@ def set_precision(args: Arguments) -> None:
     tf32 = args.tf32 if args.tf32 is not None else not args.full_determinism
     if torch.cuda.is_available():
         torch.set_float32_matmul_precision("high" if tf32 else "highest")
+
+
+def check_export(args: Arguments) -> None:
+    """Raises InputError where export_onnx needs a package that is not there."""
+    if args.export_onnx != "no":
+        session.check_installed(*session.PACKAGES)
 
 
 def check_best_metric(args: Arguments, task: Task, splits: list[Split]) -> None:
@@ -298,6 +310,22 @@ def write_card(run: Run, target: PublishTarget | None) -> None:
         renew_model_card(run.output_dir, repo_id, run.args.license)
 
 
+def export(run: Run, sets: list[EvaluationSet]) -> None:
+    """Write onnx/ beside the model that was saved; by the first process, the others wait."""
+    with same_outcome_on_all_ranks():
+        if run.is_main:
+            from distilbart_mnli.export.export import export_onnx, load_for_export, load_rows
+
+            args = dataclasses.replace(run.args, model_name_or_path=str(run.output_dir), tokenizer_name=None)
+            loaded, int8 = load_for_export(args), args.export_onnx == "int8"
+            rows = load_rows(args, loaded, run.task, sets[0].texts) if int8 else None
+            exported = export_onnx(loaded, run.output_dir, rows, int8)
+            if exported.figures:
+                share = 100 * exported.figures["agreement"]
+                kept = "written" if exported.quantized else "too seldom, so it is not written"
+                logger.info("int8 gives float32's answer on %.2f %% of the rows: %s", share, kept)
+
+
 @contextlib.contextmanager
 def card_afterwards(run: Run, target: PublishTarget | None) -> Iterator[None]:
     """The card with the results that the stages inside came to, however they end."""
@@ -340,6 +368,8 @@ def run_stages(args: Arguments) -> None:
         with card_afterwards(run, target):
             if args.do_eval:
                 evaluate(run, data.evaluation, training)
+            if args.export_onnx != "no":
+                export(run, data.evaluation)
         if args.do_predict:
             predict(run, data.test)
         if args.push_to_hub:

@@ -8,10 +8,9 @@ torch computes with the exact short cut of model/bart.py. ONNX Runtime takes `on
 or `onnx/model_quantized.onnx` for int8: a graph with the inputs input_ids and attention_mask and the output logits.
 """
 
-import contextlib
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -23,7 +22,17 @@ from transformers import BartConfig, PreTrainedTokenizerBase
 
 from distilbart_mnli.data.batches import Collator, MicroBatch, Padding
 from distilbart_mnli.data.tokens import TokenizedSplit, check_tokenizer, digest_of, tokenizer_digest
-from distilbart_mnli.errors import CommandError, InputError, RunError
+from distilbart_mnli.errors import InputError, RunError
+from distilbart_mnli.export.session import (
+    FLOAT_FILE,
+    FOLDER,
+    INPUTS,
+    INT8_FILE,
+    check_installed,
+    explained,
+    open_session,
+    run_session,
+)
 from distilbart_mnli.files import sha256
 from distilbart_mnli.model.bart import ShortCutBart, count_parameters, weights_digest
 from distilbart_mnli.model.configuration import ARCHITECTURE, check_head, read_config
@@ -35,7 +44,7 @@ from distilbart_mnli.model.source import Source
 logger = logging.getLogger(__name__)
 
 Dtype = Literal["auto", "float32", "bfloat16", "int8"]
-ONNX_FILES = {"float32": "onnx/model.onnx", "int8": "onnx/model_quantized.onnx"}
+ONNX_FILES = {"float32": f"{FOLDER}/{FLOAT_FILE}", "int8": f"{FOLDER}/{INT8_FILE}"}
 # Padded tokens of a batch: on a CPU as many as its caches hold the activations of.
 BATCH_TOKENS = {"cpu": 1024, "cuda": 65536}
 
@@ -152,12 +161,7 @@ class OnnxBackend(Backend):
     def __init__(
         self, source: Source, config: BartConfig, tokenizer: PreTrainedTokenizerBase, options: BackendOptions
     ):
-        try:
-            import onnxruntime
-        except ImportError:
-            raise InputError(
-                "backend onnx: onnxruntime is not installed; pip install -r requirements-onnx.txt"
-            ) from None
+        check_installed("onnxruntime")
         super().__init__(source, config, tokenizer)
         self.dtype = "float32" if options.dtype == "auto" else options.dtype
         file = ONNX_FILES[self.dtype]
@@ -167,29 +171,14 @@ class OnnxBackend(Backend):
                 self.path = Path(hf_hub_download(source.name, file, revision=source.revision))
         if not self.path.is_file():
             raise source.refused(f"no {file} in it; export_onnx.py writes it")
-        settings = onnxruntime.SessionOptions()
-        settings.intra_op_num_threads = torch.get_num_threads()
-        settings.log_severity_level = 4  # what fails is raised; it would be printed as well
-        with self._explained(InputError):
-            self.session = onnxruntime.InferenceSession(self.path, settings, providers=["CPUExecutionProvider"])
-        names = sorted(node.name for node in self.session.get_inputs())
-        if names != ["attention_mask", "input_ids"]:
-            raise source.refused(f"{file} takes {', '.join(names)}; expected input_ids and attention_mask")
-
-    @contextlib.contextmanager
-    def _explained(self, kind: type[CommandError]) -> Iterator[None]:
-        """ONNX Runtime's exceptions, which have no class in common, in one line."""
-        try:
-            yield
-        except Exception as error:
-            if not type(error).__module__.startswith("onnxruntime"):
-                raise
-            raise kind(f"{self.path}: ONNX Runtime: {error}") from error
+        self.session = open_session(self.path)
+        names = [node.name for node in self.session.get_inputs()]
+        if sorted(names) != sorted(INPUTS):
+            raise source.refused(f"{file} takes {', '.join(names)}; expected {' and '.join(INPUTS)}")
 
     def logits(self, input_ids: np.ndarray, attention_mask: np.ndarray) -> np.ndarray:
-        with self._explained(RunError):
-            (logits,) = self.session.run(["logits"], {"input_ids": input_ids, "attention_mask": attention_mask})
-        return logits
+        with explained(self.path, RunError):
+            return run_session(self.session, input_ids, attention_mask)
 
     def weights_digest(self) -> str:
         return sha256(self.path)

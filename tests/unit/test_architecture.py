@@ -12,10 +12,11 @@ BELOW = {
     "options": set(),
     "data": {"options"},
     "model": {"options", "data"},
-    "publish": {"options", "data", "model"},
-    "train": {"options", "data", "model", "publish"},
-    "zero_shot": {"options", "data", "model"},
-    "compare": {"options", "data", "model", "publish", "zero_shot"},
+    "export": {"options", "data", "model"},
+    "publish": {"options", "data", "model", "export"},
+    "train": {"options", "data", "model", "export", "publish"},
+    "zero_shot": {"options", "data", "model", "export"},
+    "compare": {"options", "data", "model", "export", "publish", "zero_shot"},
 }
 
 
