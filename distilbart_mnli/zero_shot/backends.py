@@ -80,7 +80,7 @@ class Backend:
 
     @property
     def megabytes(self) -> float:
-        """Size of the weights as they are computed with."""
+        """Size of the weights in `dtype`, or of the file."""
         raise NotImplementedError
 
     def digest(self) -> str:
@@ -135,10 +135,11 @@ class TorchBackend(Backend):
         self.model = read_weights(source, ShortCutBart, config=config, dtype=torch.float32).requires_grad_(False)
         self._weights_digest = weights_digest(self.model)
         self._parameters = count_parameters(self.model)[1]
-        self.model.to(torch.device(self.device), dtype)
-        if self.device == "cpu":  # the last layer is computed from its weights themselves
-            stacks = self.model.model
-            pack_linear_layers([*stacks.encoder.layers, *stacks.decoder.layers[:-1]], dtype)
+        stacks = self.model.model
+        # The last layer is computed from its weights themselves (model/bart.py), and for one position: in float32.
+        layers = [*stacks.encoder.layers, *stacks.decoder.layers[:-1]]
+        if self.device != "cpu" or not pack_linear_layers(layers, dtype):
+            self.model.to(torch.device(self.device), dtype)
 
     def logits(self, input_ids: np.ndarray, attention_mask: np.ndarray) -> np.ndarray:
         ids, mask = (torch.from_numpy(array).to(self.device) for array in (input_ids, attention_mask))

@@ -148,12 +148,15 @@ def test_packed_layers_give_what_they_gave(monkeypatch, dtype, tolerance):
     monkeypatch.setattr(kernels, "mkl_lacks_avx512", lambda: True)
     monkeypatch.setattr(kernels, "supports_bf16", lambda device_type: True)
     torch.manual_seed(0)
-    plain = torch.nn.Sequential(torch.nn.Linear(24, 40), torch.nn.Linear(40, 8, bias=False)).to(dtype)
-    inputs = [torch.randn(shape, dtype=dtype) for shape in ((1, 24), (3, 5, 24), (2000, 24))]
+    plain = torch.nn.Sequential(torch.nn.Linear(24, 40), torch.nn.Linear(40, 8, bias=False))
+    inputs = [torch.randn(shape) for shape in ((1, 24), (3, 5, 24), (2000, 24))]
     with torch.inference_mode():
-        expected = [plain.double()(rows.double()) for rows in inputs]
-        plain.to(dtype)
-        kernels.pack_linear_layers([plain], dtype)
+        expected = [plain[0].double()(rows.double()) for rows in inputs]
+        plain.float()
+        assert kernels.pack_linear_layers([plain], dtype)
         assert [type(layer) for layer in plain] == [kernels.PackedLinear, torch.nn.Linear]
         for rows, values in zip(inputs, expected, strict=True):
-            assert close(plain(rows).double(), values, tolerance)
+            found = plain[0](rows)
+            assert found.dtype == dtype and close(found.double(), values, tolerance)
+    monkeypatch.setattr(kernels, "mkl_lacks_avx512", lambda: False)
+    assert not kernels.pack_linear_layers([torch.nn.Sequential(torch.nn.Linear(24, 40))], torch.float32)
