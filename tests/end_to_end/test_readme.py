@@ -35,6 +35,7 @@ def test_the_commands_work_in_the_readme_s_order(tmp_path: Path, hub: Hub, monke
     tiny_bart(Path("facebook/bart-large-mnli"), encoder_layers=12, decoder_layers=12, max_position_embeddings=160)
     tiny_bart(Path("valhalla/distilbart-mnli-12-1"), encoder_layers=2, decoder_layers=1)
     tiny_mnli(Path("glue_data/MNLI"), train=150)
+    Path("reviews.csv").write_text("text\nToo dear.\nIt broke.\n", encoding="utf-8")
     for name in ("args", "args.json"):
         Path(name).symlink_to(ROOT / name)
     (sample,) = (token.content for token in documents.tokens(README) if token.info == "python")
@@ -44,7 +45,10 @@ def test_the_commands_work_in_the_readme_s_order(tmp_path: Path, hub: Hub, monke
         # Speed is measured in processes of their own, in test_compare_models.py.
         run(f"{command} --no_speed" if "compare_models.py" in command else command)
     scripts = [command.split(".py")[0].split()[-1] for command in done]
-    assert scripts == ["create_student", "run_glue", "compare_models", "run_glue", "run_glue"]
+    used, made = ["classify", "export_onnx"], ["create_student", "run_glue", "compare_models", "run_glue", "run_glue"]
+    assert scripts == [*used, *made]
+    assert len(Path("labels.jsonl").read_text(encoding="utf-8").splitlines()) == 2
+    assert Path("distilbart-mnli-12-1-onnx/onnx/model.onnx").is_file()
     student = BartForSequenceClassification.from_pretrained("distilbart-mnli-12-6")
     assert student.config.decoder_layer_ids == [0, 2, 4, 7, 9, 11]  # 2020's
     assert hub.files("ann/distilbart-mnli-12-6")["model.safetensors"]
