@@ -53,6 +53,11 @@ def steps_or_share(value: float) -> float:
     return value
 
 
+def in_steps(value: float, total_steps: int) -> int:
+    """What passed steps_or_share as steps: a share rounded up, as in transformers' Trainer."""
+    return math.ceil(value * total_steps) if value < 1 else int(value)
+
+
 def interval(value: float) -> float:
     """The check of the optimizer steps between two events."""
     if value <= 0:
@@ -289,6 +294,12 @@ class Arguments:
     """Publish although the repository changed since this run last saw it."""
     license: str | None = None
     """License for the model card, where the teacher's card names none; a publish-only run adds it too."""
+
+    @property
+    def evaluations_decide(self) -> bool:
+        """Whether evaluations have a say in the weights: by choosing, stopping, or setting the learning rate."""
+        follows = self.lr_scheduler_type in FOLLOW_EVALUATIONS
+        return self.load_best_model_at_end or self.early_stopping_patience is not None or follows
 
     @property
     def evaluation_interval(self) -> float:

@@ -8,7 +8,7 @@ import torch
 from transformers import get_scheduler
 
 from distilbart_mnli.errors import InputError
-from distilbart_mnli.options.fields import FOLLOW_EVALUATIONS, Arguments, shown
+from distilbart_mnli.options.fields import FOLLOW_EVALUATIONS, Arguments, in_steps, shown
 
 
 def check_together(args: Arguments) -> None:
@@ -70,7 +70,7 @@ def _broken(args: Arguments) -> Iterator[str]:
 def _unsaved_evaluations(args: Arguments) -> Iterator[str]:
     """Whether the best model could be one that no checkpoint holds."""
     save, every = args.save_steps, args.evaluation_interval
-    if args.load_best_model_at_end and args.save_strategy == "steps":
+    if args.save_strategy == "steps":
         if (save < 1) != (every < 1):
             both = f"save_steps ({save:g}) and eval_steps ({every:g})"
             yield f"load_best_model_at_end needs {both} both as steps, or both as shares"
@@ -81,8 +81,8 @@ def _unsaved_evaluations(args: Arguments) -> Iterator[str]:
 def fit_to_length(args: Arguments, total_steps: int) -> list[str]:
     """Make shares of all steps into steps, in place, now that it is known how many there are.
 
-    They are rounded up, as in transformers' Trainer. save_steps may be no multiple of eval_steps then, without harm:
-    the loop also saves after an evaluation that is the best so far.
+    save_steps may be no multiple of eval_steps then, without harm: the loop also saves after an evaluation that is
+    the best so far.
 
     Returns:
         What the training is too short for, one line each.
@@ -90,21 +90,18 @@ def fit_to_length(args: Arguments, total_steps: int) -> list[str]:
     for name in ("logging_steps", "eval_steps", "save_steps"):
         value = getattr(args, name)
         if value is not None:
-            setattr(args, name, math.ceil(value * total_steps) if value < 1 else int(value))
+            setattr(args, name, in_steps(value, total_steps))
     found = []
-    warmup = args.warmup_steps if args.warmup_steps >= 1 else math.ceil(args.warmup_steps * total_steps)
+    warmup = in_steps(args.warmup_steps, total_steps)
     if warmup >= total_steps and args.lr_scheduler_type not in ("constant", *FOLLOW_EVALUATIONS):
         highest = args.learning_rate * (total_steps - 1) / warmup
         found.append(
-            f"warmup_steps {warmup:g}, but the training has {total_steps} steps: the learning rate rises to "
+            f"warmup_steps {warmup}, but the training has {total_steps} steps: the learning rate rises to "
             f"{highest:.2g} and never arrives at {args.learning_rate:g}; set warmup_steps to a share, such "
             "as 0.06, or to 0"
         )
     every = args.evaluation_interval
-    follows = (
-        args.load_best_model_at_end or args.early_stopping_patience or args.lr_scheduler_type in FOLLOW_EVALUATIONS
-    )
-    if args.eval_strategy == "steps" and every > total_steps and follows:
+    if args.eval_strategy == "steps" and every > total_steps and args.evaluations_decide:
         found.append(
             f"eval_steps {every}, but the training has {total_steps} steps: there is no evaluation to choose the best "
             "model, to stop early or to set the learning rate by; set eval_steps to a share of all steps, such as 0.25"

@@ -19,7 +19,6 @@ from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from distilbart_mnli.errors import HubError
 from distilbart_mnli.hub_client import TRANSIENT_STATUS
 from distilbart_mnli.options.fields import Arguments
-from distilbart_mnli.public_text import visible, without_tokens
 
 logger = logging.getLogger(__name__)
 
@@ -146,7 +145,7 @@ def _is_transient(error: BaseException) -> bool:
 
 
 def _reason(error: BaseException, api: HfApi) -> str:
-    """One line without the token; what a server says may hold anything."""
+    """One line without the token; what else a server says is made visible where it is shown (errors.py, logs)."""
     status, answer = _status(error), _answer(error)
     text = str(_chain(error)[-1])[:300]
     if answer:
@@ -166,4 +165,4 @@ def _reason(error: BaseException, api: HfApi) -> str:
         text = f"{api.endpoint} cannot be reached: {text or type(error).__name__}"
     else:
         text = f"{api.endpoint}: {text or type(error).__name__}"
-    return visible(without_tokens(" ".join(text.replace(str(api.token), "***").split())))
+    return " ".join(text.replace(str(api.token), "***").split())

@@ -6,7 +6,6 @@ Trainer: they are stepped with metric_for_best_model after each evaluation.
 
 import contextlib
 import json
-import math
 from typing import Any
 
 import torch
@@ -15,7 +14,7 @@ from transformers.trainer_pt_utils import get_parameter_names
 
 from distilbart_mnli.errors import InputError
 from distilbart_mnli.model.bart import ShortCutBart
-from distilbart_mnli.options.fields import FOLLOW_EVALUATIONS, Arguments
+from distilbart_mnli.options.fields import FOLLOW_EVALUATIONS, Arguments, in_steps
 
 
 def group_parameters(model: ShortCutBart, weight_decay: float) -> tuple[list[dict[str, Any]], list[str]]:
@@ -66,11 +65,10 @@ def make_schedule(args: Arguments, optimizer: torch.optim.Optimizer, total_steps
     options = dict(args.lr_scheduler_kwargs or {})
     if args.lr_scheduler_type in FOLLOW_EVALUATIONS:
         options.setdefault("mode", "max" if best_metric(args)[1] else "min")
-    warmup = args.warmup_steps
     return get_scheduler(
         args.lr_scheduler_type,
         optimizer,
-        num_warmup_steps=math.ceil(warmup * total_steps) if warmup < 1 else int(warmup),
+        num_warmup_steps=in_steps(args.warmup_steps, total_steps),
         num_training_steps=total_steps,
         scheduler_specific_kwargs=options,
     )

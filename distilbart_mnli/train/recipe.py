@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from distilbart_mnli.data.tokens import TokenizedSplit, digest_of, tokenizer_digest, tokenizer_settings
-from distilbart_mnli.options.fields import FOLLOW_EVALUATIONS, Arguments
+from distilbart_mnli.options.fields import Arguments
 from distilbart_mnli.processes import gather_objects
 from distilbart_mnli.train.run import Run
 from distilbart_mnli.train.saving import library_versions
@@ -24,7 +24,6 @@ DECIDES_WEIGHTS = (
     "warmup_steps dropout attention_dropout activation_dropout classifier_dropout attn_implementation "
     "full_determinism torch_compile gradient_checkpointing load_best_model_at_end"
 ).split()
-# Evaluations decide about the weights only where they choose, stop or set the learning rate.
 DECIDES_BY_EVALUATION = (
     "eval_strategy metric_for_best_model greater_is_better early_stopping_patience early_stopping_threshold"
 ).split()
@@ -39,8 +38,7 @@ def make_recipe(
         model_digest: of the weights that the training starts from.
     """
     args, names, every = run.args, DECIDES_WEIGHTS, None
-    follows = args.lr_scheduler_type in FOLLOW_EVALUATIONS
-    if args.load_best_model_at_end or args.early_stopping_patience is not None or follows:
+    if args.evaluations_decide:
         names = names + DECIDES_BY_EVALUATION
         every = args.evaluation_interval if args.eval_strategy == "steps" else None
     return {
