@@ -5,6 +5,7 @@
 # make lint         ruff and mypy
 # make wheel-check  build the wheel, install it, import every module from there
 # make test-xla     the training on XLA, on the CPU; tells how many graphs were compiled
+# make test-js      the exported model in JavaScript, against Python (Node is needed)
 # make stress       kill a training 50 times, resume it, compare the bits
 # make attack       damaged and hostile files, a Hub that lies: a verdict on each of some thousand small attacks
 # make gpu-check    what only a GPU can show, and its speed
@@ -15,7 +16,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 export PYTHONPATH := $(CURDIR)
 
-.PHONY: quickstart mini-reproduction lint test test-fast wheel-check test-xla stress attack gpu-check clean
+.PHONY: quickstart mini-reproduction lint test test-fast wheel-check test-xla test-js stress attack gpu-check clean
 
 # One stamp a requirements file: a changed pin is installed, an unchanged one costs nothing.
 $(VENV)/.installed: requirements.txt
@@ -73,6 +74,15 @@ $(VENV_XLA)/.installed: requirements-xla.txt
 test-xla: $(VENV_XLA)/.installed
 	PJRT_DEVICE=CPU XLA_FLAGS=--xla_backend_optimization_level=0 OMP_NUM_THREADS=1 \
 		$(VENV_XLA)/bin/python -m pytest tests/xla --durations 5
+
+# transformers.js, in Node, on an exported folder against Python's pipeline: a tiny one, or MODEL (with SOURCE, a folder
+# that has the weights too, if MODEL has none) and the texts and labels of TEXTS, JSON lines.
+tests/js/node_modules/.installed: tests/js/package.json tests/js/package-lock.json
+	cd tests/js && npm ci --no-progress
+	touch $@
+
+test-js: $(VENV)/.installed-dev tests/js/node_modules/.installed
+	MODEL="$(MODEL)" SOURCE="$(SOURCE)" TEXTS="$(TEXTS)" $(BIN)/python -m pytest tests/js -rP
 
 # SIGKILL a small training 50 times, resume it, compare the weights with the uninterrupted run's.
 KILLS ?= 50

@@ -48,7 +48,11 @@ def quantize_tables(model: onnx.ModelProto) -> None:
     A symmetric scale a row: |table| / scale is at most 127.
     """
     graph = model.graph
-    tables = {each.name: each for each in graph.initializer if len(each.dims) == 2 and each.dims[0] >= SMALLEST_TABLE}
+    tables = {
+        each.name: each
+        for each in graph.initializer
+        if each.data_type == TensorProto.FLOAT and len(each.dims) == 2 and each.dims[0] >= SMALLEST_TABLE
+    }
     nodes, done = [], set()
     for node in graph.node:
         if node.op_type != "Gather" or node.input[0] not in tables:

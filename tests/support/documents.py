@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
     [
         *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "benchmarks/README.md")),
-        *(ROOT / "tests").rglob("README.md"),
+        *(path for path in (ROOT / "tests").rglob("README.md") if "node_modules" not in path.parts),
         *(ROOT / "docs").glob("*.md"),
         *(ROOT / "args").rglob("README.md"),
         *(ROOT / "examples").glob("*/README.md"),

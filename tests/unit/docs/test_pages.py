@@ -20,7 +20,7 @@ from tests.support.documents import PAGES, ROOT
 
 MODULES = re.compile(r"\b(?:benchmarks|examples|tests|distilbart_mnli)(?:\.\w+)+|examples\.\w+")
 EXAMPLES = ("examples.questions", "examples.distillation")
-SCRIPTS = ("create_student.py", "compare_models.py", "classify.py", "download_glue_data.py")
+SCRIPTS = ("create_student.py", "compare_models.py", "classify.py", "download_glue_data.py", "export_onnx.py")
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 
@@ -109,7 +109,8 @@ def test_options_that_the_text_names_are_options_of_something():
         if not code.startswith("scancel")
     }
     modules = [
-        f"benchmarks.{name}" for name in ("train_speed", "whole_table", "zero_shot", "padding", "row_checksums")
+        f"benchmarks.{name}"
+        for name in ("train_speed", "whole_table", "zero_shot", "padding", "row_checksums", "onnx_int8")
     ]
     programs = ("run_glue.py", "accelerate launch", *SCRIPTS, *modules, *EXAMPLES, "tests.support.stress")
     known = frozenset().union(*map(known_options, programs))
