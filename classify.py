@@ -12,7 +12,7 @@ Exit codes: 0 done; 1 the run failed; 2 bad input, nothing was computed; 3 the H
 import argparse
 import sys
 
-from distilbart_mnli.command_line import OneLineParser, file_path, path_or_id
+from distilbart_mnli.command_line import OneLineParser, file_path, path_or_id, positive, share
 from distilbart_mnli.errors import run_command
 
 # What people type, above all the arguments of transformers' pipeline -> what it is called here.
@@ -30,22 +30,6 @@ MEANT = {
     **dict.fromkeys(("num_threads", "cpu_threads"), "did you mean --threads?"),
     **dict.fromkeys(("resume", "resume_from_checkpoint"), "the same command goes on where it was"),
 }
-
-
-def positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 1, not '{text}'")
-    return int(text)
-
-
-def share(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"must be a number from 0 to 1, not '{text}'")
-    return value
 
 
 def read_arguments(argv: list[str]) -> argparse.Namespace:

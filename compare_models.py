@@ -14,7 +14,7 @@ Exit codes: 0 done; 1 a model failed while it ran; 2 bad input, or a model that 
 import argparse
 import sys
 
-from distilbart_mnli.command_line import OneLineParser, file_path, path_or_id
+from distilbart_mnli.command_line import OneLineParser, file_path, path_or_id, positive
 from distilbart_mnli.errors import run_command
 
 # What people type, above all the options of run_glue.py -> what it is called here.
@@ -34,12 +34,6 @@ MEANT = {
     **dict.fromkeys(("num_threads", "cpu_threads"), "did you mean --threads?"),
     **dict.fromkeys(("template", "hypothesis"), "did you mean --hypothesis_template?"),
 }
-
-
-def positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 1, not '{text}'")
-    return int(text)
 
 
 def truth(text: str) -> bool:

@@ -13,7 +13,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from distilbart_mnli.command_line import OneLineParser, file_path, path_or_id, set_up_logging
+from distilbart_mnli.command_line import OneLineParser, file_path, path_or_id, positive, set_up_logging, share
 from distilbart_mnli.errors import RunError, run_command, say
 
 # What people type, above all optimum-cli's options and run_glue.py's -> what it is called here.
@@ -26,22 +26,6 @@ MEANT = {
     **dict.fromkeys(("max_length", "max_len"), "did you mean --max_seq_length?"),
     **dict.fromkeys(("opset", "device", "fp16", "optimize"), "float32 or int8, of any batch size and length"),
 }
-
-
-def positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 1, not '{text}'")
-    return int(text)
-
-
-def share(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"must be a share from 0 to 1, such as 0.985, not '{text}'")
-    return value
 
 
 def read_arguments(argv: list[str]) -> argparse.Namespace:

@@ -61,6 +61,24 @@ def file_path(text: str) -> Path:
     return Path(path_or_id(text))
 
 
+def positive(text: str) -> int:
+    """The type of an option that is a whole number from 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1, not '{text}'")
+    return int(text)
+
+
+def share(text: str) -> float:
+    """The type of an option that is a number from 0 to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"must be a number from 0 to 1, not '{text}'")
+    return value
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """ "did you mean NAME?" with the known name that this one is a slip of; "" where there is none.
 
