@@ -7,7 +7,7 @@ import signal
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,18 +72,28 @@ def filled_in(words: Sequence[str], teacher: str, data_dir: Path, output_dir: Pa
     return list(words)
 
 
-def run_all(commands: Sequence[Sequence[str]]) -> None:
-    """Run commands, "python" and its words each, one after another.
+def answer(commands: Sequence[Sequence[str]], dry_run: bool, table: Path, text: Callable[[], str]) -> None:
+    """Run commands, "python" and its words each, one after another, and write a table of what they gave.
+
+    Args:
+        dry_run: print the commands instead, one a line, and write nothing.
+        text: the table's, once all have run.
 
     Raises:
         RunError: one of them failed, with code 1; with its own code where a signal stopped it.
     """
+    if dry_run:
+        print("".join(f"{shlex.join(words)}\n" for words in commands), end="")
+        return
     steps = Steps()
     try:
         for number, (_, *words) in enumerate(commands, start=1):
             steps.run(*words, label=f"[{number}/{len(commands)}] ")
     except CommandError as error:
         raise RunError(str(error), error.exit_code if error.exit_code > 128 else None) from None
+    table.parent.mkdir(parents=True, exist_ok=True)
+    table.write_text(text(), encoding="utf-8")
+    print(f"the table is in {table}")
 
 
 def spread(values: Sequence[float], digits: int) -> str:

@@ -12,7 +12,6 @@ Exit codes: 0 done; 1 a run failed; 2 bad input; 128 + n stopped by signal n.
 
 import argparse
 import csv
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ from distilbart_mnli.command_line import OneLineParser
 from distilbart_mnli.errors import InputError, run_command
 from distilbart_mnli.model.configuration import read_config
 from distilbart_mnli.model.source import Source
-from examples.common import ROOT, filled_in, is_model, markdown, run_all, spread
+from examples.common import ROOT, answer, filled_in, is_model, markdown, spread
 from examples.distillation.plan import TEACHER, Question, Setting, questions
 
 HEAD = (
@@ -124,14 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise InputError(f"--teacher: half and a third of its encoder are asked for; it has {layers} layers, not 4")
     asked = questions(layers, args.train_rows, args.sweep_rows, args.seeds)
     waiting = [] if args.table_only else commands(args, asked)
-    if args.dry_run:
-        print("".join(f"{shlex.join(words)}\n" for words in waiting), end="")
-        return
-    run_all(waiting)
-    args.output_dir.mkdir(parents=True, exist_ok=True)
-    table = args.output_dir / "results.md"
-    table.write_text(tables(args.output_dir, asked), encoding="utf-8")
-    print(f"the table is in {table}")
+    answer(waiting, args.dry_run, args.output_dir / "results.md", lambda: tables(args.output_dir, asked))
 
 
 if __name__ == "__main__":

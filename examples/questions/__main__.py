@@ -11,7 +11,6 @@ Exit codes: 0 done; 1 a run failed; 2 bad input; 128 + n stopped by signal n.
 """
 
 import argparse
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from distilbart_mnli.command_line import OneLineParser
 from distilbart_mnli.errors import InputError, run_command
 from distilbart_mnli.model.configuration import read_config
 from distilbart_mnli.model.source import Source
-from examples.common import ROOT, filled_in, is_model, markdown, run_all, spread
+from examples.common import ROOT, answer, filled_in, is_model, markdown, spread
 from examples.questions.plan import Plan, Setting, questions, runs, student_command
 
 HEAD = ("variant", "student", "training rows", "epochs", "seeds", "matched", "mismatched", "training, s", "command")
@@ -104,14 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     names = ("decoder_layers", "main_layers", "train_rows", "seeds")
     plan = Plan(config.encoder_layers, config.decoder_layers, **{name: getattr(args, name) for name in names})
     waiting = [] if args.table_only else commands(args, plan)
-    if args.dry_run:
-        print("".join(f"{shlex.join(words)}\n" for words in waiting), end="")
-        return
-    run_all(waiting)
-    args.output_dir.mkdir(parents=True, exist_ok=True)
-    table = args.output_dir / "results.md"
-    table.write_text(tables(args.output_dir, plan), encoding="utf-8")
-    print(f"the table is in {table}")
+    answer(waiting, args.dry_run, args.output_dir / "results.md", lambda: tables(args.output_dir, plan))
 
 
 if __name__ == "__main__":
