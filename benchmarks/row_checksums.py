@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         variant = Ours(make_recipe(options, options.layers[0], Path(folder)), "d")
-        cache, rows = variant.training.states, len(variant.split)
+        cache, rows = variant.training.objective.gathered["states"], len(variant.split)
         assert cache is not None
         seconds: dict[str, list[float]] = {"first": [], "again": [], "alone": []}
         variant.slice()  # warm-up

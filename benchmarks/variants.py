@@ -193,7 +193,9 @@ class Slice(Training):
     def reader(self) -> "Reader":
         """What `_epoch` makes its batches from."""
         run = self.run
-        collate = Collator(self.split, run.model.config.pad_token_id, run.padding, self.states, pin=run.device.is_cuda)
+        collate = Collator(
+            self.split, run.model.config.pad_token_id, run.padding, pin=run.device.is_cuda, **self.objective.gathered
+        )
         return Reader(collate, run.plan.per_device, self.args.dataloader_num_workers)
 
     def pass_over(self, order: list[np.ndarray]) -> None:
@@ -307,7 +309,7 @@ class Ours(Variant):
         run, folder = self.training.run, self.recipe.folder / "built"
         shutil.rmtree(folder, ignore_errors=True)
         encoder = FrozenEncoder(run.model, run.compute_dtype, run.accelerator.autocast)
-        self.training.states = encoder_cache_build.build_cache(encoder, self.split, folder)
+        self.training.objective.gathered["states"] = encoder_cache_build.build_cache(encoder, self.split, folder)
 
 
 class StockDecoder(Variant):

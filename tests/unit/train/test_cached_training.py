@@ -20,7 +20,7 @@ def test_a_training_with_the_encoder_cache_is_the_one_without(options, tmp_path,
     frozen = {**options, **dtype, "freeze_encoder": True, "freeze_embeds": True}
     cached = train(**{**frozen, "output_dir": tmp_path / "cached", "cache_encoder_outputs": "true"})
     plain = train(**{**frozen, "output_dir": tmp_path / "plain", "cache_encoder_outputs": "false"})
-    assert cached.states is not None and plain.states is None
+    assert cached.objective.gathered["states"] is not None and plain.objective.gathered["states"] is None
     losses = [[entry["loss"] for entry in t.state.progress.log_history] for t in (cached, plain)]
     np.testing.assert_allclose(*losses, rtol=tolerance)
     before = weights(Path(str(options["model_name_or_path"])))
@@ -45,12 +45,14 @@ def test_auto_declines_where_it_pays_nothing_and_says_why(options, caplog):
     caplog.set_level(logging.INFO)
     frozen = {**options, "freeze_encoder": True, "freeze_embeds": True}
     once = train(**{**frozen, "num_train_epochs": 1})
-    assert once.states is None
+    assert once.objective.gathered["states"] is None
     assert sum("none for train: the run reads every example at most once" in line for line in caplog.messages) == 1
     small = train(**{**frozen, "overwrite_output_dir": True, "encoder_cache_max_gb": 0})
-    assert small.states is None and "encoder_cache_max_gb is 0" in caplog.text
+    assert small.objective.gathered["states"] is None and "encoder_cache_max_gb is 0" in caplog.text
     trained = train(**{**options, "overwrite_output_dir": True})
-    assert trained.states is None and not list(Path(options["encoder_cache_dir"]).glob("*/states.bin"))
+    assert trained.objective.gathered["states"] is None and not list(
+        Path(options["encoder_cache_dir"]).glob("*/states.bin")
+    )
 
 
 def test_a_cache_that_is_wanted_and_does_not_fit_stops_the_run(options):

@@ -167,7 +167,7 @@ def test_the_encoder_has_dropout_in_training_only_if_asked(made, options, monkey
         training = train(**dropout, **changes)
         losses[name] = [entry["loss"] for entry in training.state.progress.log_history if "loss" in entry]
         assert modes == [(name != "off", True)] * 6, name
-        assert (training.states is not None) == (name == "off")
+        assert (training.objective.gathered["states"] is not None) == (name == "off")
     assert losses["off"] != losses["on"]
 
 
