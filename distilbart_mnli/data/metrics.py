@@ -24,6 +24,9 @@ from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 from distilbart_mnli.data.tasks import Task
 from distilbart_mnli.errors import RunError
 
+ENCODER_MSE = "encoder_mse"
+"""No task's metric, but a fit's (train/objective.py): mean squared distance from the teacher's encoder states."""
+
 
 def _correlation(function: Callable, references: np.ndarray, predictions: np.ndarray) -> float:
     if len(predictions) < 2 or np.ptp(predictions) == 0 or np.ptp(references) == 0:

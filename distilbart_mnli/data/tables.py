@@ -13,6 +13,7 @@ A row is bad, and refused, or with `skip_bad_rows` dropped and counted, if
 A row may end before a column that nobody asked for. MNLI's `label1`, left of `gold_label`, cannot pass for the label.
 """
 
+import dataclasses
 import logging
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -62,15 +63,13 @@ class Columns:
         if limit is None or limit >= len(self.numbers):
             return self
         last = self.numbers[limit - 1]
-        return Columns(
-            self.path,
-            self.unit,
-            self.names,
-            {role: texts[:limit] for role, texts in self.values.items()},
-            self.numbers[:limit],
-            self.index[:limit],
-            [row for row in self.bad if row.number < last],
-            [number for number in self.ignored if number < last],
+        return dataclasses.replace(
+            self,
+            values={role: texts[:limit] for role, texts in self.values.items()},
+            numbers=self.numbers[:limit],
+            index=self.index[:limit],
+            bad=[row for row in self.bad if row.number < last],
+            ignored=[number for number in self.ignored if number < last],
         )
 
     def log_left_out(self, ignore_label: str | None) -> None:
@@ -132,7 +131,7 @@ def read_columns(
             continue
         fault = row.fault or _fault(row, table, required, blank_is_text)
         if fault and not skip_bad_rows:
-            raise InputError(f"{path}, {table.unit} {row.number}: {fault}; correct the row, or give --skip_bad_rows")
+            raise _refused(path, table, row, fault)
         if fault:
             columns.bad.append(row)
             continue
@@ -168,9 +167,13 @@ def stream_texts(path: Path, kind: str, column: str, skip_bad_rows: bool = False
         fields = row.fields + [None] * (len(table.header) - len(row.fields))
         fault = row.fault or _fault(row._replace(fields=fields), table, {name: place}, blank_is_text=False)
         if fault and not skip_bad_rows:
-            raise InputError(f"{path}, {table.unit} {row.number}: {fault}; correct the row, or give --skip_bad_rows")
+            raise _refused(path, table, row, fault)
         if not fault:
             yield row.number, text_of(fields[place]) or ""
+
+
+def _refused(path: Path, table: Table, row: Row, fault: str) -> InputError:
+    return InputError(f"{path}, {table.unit} {row.number}: {fault}; correct the row, or give --skip_bad_rows")
 
 
 def _fault(row: Row, table: Table, required: Mapping[str, int], blank_is_text: bool) -> str:

@@ -6,6 +6,7 @@ weights_of(session)                                                # digest of t
 """
 
 import contextlib
+import functools
 import importlib.util
 import sys
 from collections.abc import Iterator
@@ -16,10 +17,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from distilbart_mnli.data.batches import Collator, MicroBatch, Padding, prefetch
 from distilbart_mnli.data.tokens import TokenizedSplit
 from distilbart_mnli.errors import CommandError, InputError
-from distilbart_mnli.model.frozen_encoder import encoder_batches
+from distilbart_mnli.model.array_logits import array_logits
 
 PACKAGES = ("onnx", "onnxruntime", "onnxscript")  # what an export needs; its files need onnxruntime alone
 FOLDER = "onnx"
@@ -87,16 +87,5 @@ def run_session(session: Any, input_ids: np.ndarray, attention_mask: np.ndarray)
 
 def session_logits(session: Any, split: TokenizedSplit, pad_token_id: int) -> np.ndarray:
     """Logits float32 [rows, num_labels] of a whole set, in the order of its rows; computed in length order."""
-    collate = Collator(split, pad_token_id, Padding(int(split.lengths.max())))
-    batches = encoder_batches(split.lengths, BATCH_TOKENS)
-    items = [MicroBatch(rows, np.ones(len(rows), np.float32)) for rows in batches]
-    made: list[tuple[np.ndarray, np.ndarray]] = []
-    bar = tqdm(total=len(split), desc=f"ONNX on {split.name}", unit="row", leave=False, disable=None)
-    with bar:
-        for rows, batch in zip(batches, prefetch(collate, items, workers=0), strict=True):
-            made.append((rows, run_session(session, batch["input_ids"].numpy(), batch["attention_mask"].numpy())))
-            bar.update(len(rows))
-    logits = np.empty((len(split), made[0][1].shape[1]), np.float32)
-    for rows, values in made:
-        logits[rows] = values
-    return logits
+    with tqdm(total=len(split), desc=f"ONNX on {split.name}", unit="row", leave=False, disable=None) as bar:
+        return array_logits(functools.partial(run_session, session), split, pad_token_id, BATCH_TOKENS, bar.update)

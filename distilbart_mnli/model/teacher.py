@@ -14,6 +14,7 @@ precision, and every student of that teacher reads them:
 
 import dataclasses
 import datetime
+import functools
 import json
 import logging
 from collections.abc import Callable
@@ -64,6 +65,11 @@ class Teacher:
     """Whether its tokenizer gives the same ids as the student's."""
     train: TokenizedSplit | None = None
     """The training set in its own tokens, where they are not the student's."""
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """SHA-256 of its weights."""
+        return weights_digest(self.model)
 
 
 def load_teacher(args: Arguments, student: Loaded) -> Teacher:
@@ -131,7 +137,8 @@ def teacher_logits(
     model = teacher.model
     key = digest_of(
         "teacher-logits-1",
-        weights_digest(model, *(str(getattr(model.config, name)) for name in DECIDES_LOGITS)),
+        teacher.digest,
+        *(str(getattr(model.config, name)) for name in DECIDES_LOGITS),
         split.digest,
         dtype,
         str(model.config._attn_implementation),

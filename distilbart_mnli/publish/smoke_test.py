@@ -150,25 +150,23 @@ def _logits(model: Any, tokenizer: PreTrainedTokenizerBase, texts: tuple[str, st
 
 def _check_onnx(folder: Path, model: Any, tokenizer: PreTrainedTokenizerBase, predictions: Predictions | None) -> None:
     """Files for ONNX Runtime: of these weights, and of their logits. Nothing to do where there are none."""
+    files = [file for name in (FLOAT_FILE, INT8_FILE) if (file := folder / FOLDER / name).is_file()]
+    if not files:
+        return
     rows: Sequence[tuple[str, str | None]] = [(TEXT, TEMPLATE.format(topic)) for topic in TOPICS]
     length = min(model.config.max_position_embeddings, tokenizer.model_max_length)
     if predictions is not None:
         rows, length = predictions.rows[:ROWS], predictions.max_seq_length
-    expected: np.ndarray | None = None
-    for name in (FLOAT_FILE, INT8_FILE):
-        file = folder / FOLDER / name
-        if not file.is_file():
-            continue
-        session, what = open_session(file), f"{FOLDER}/{name}"
-        if weights_of(session) != weights_digest(model):
+    digest, expected = weights_digest(model), np.array([_logits(model, tokenizer, row, length) for row in rows])
+    inputs = [{key: value.numpy() for key, value in _inputs(tokenizer, row, length).items()} for row in rows]
+    for file in files:
+        session, name, what = open_session(file), file.name, f"{FOLDER}/{file.name}"
+        if weights_of(session) != digest:
             raise RunError(
                 f"smoke test: {what} was not made by export_onnx.py from the weights of model.safetensors; run it "
                 "again, or remove the file"
             )
-        inputs = [{key: value.numpy() for key, value in _inputs(tokenizer, row, length).items()} for row in rows]
         computed = np.concatenate([run_session(session, **one) for one in inputs])
-        if expected is None:
-            expected = np.array([_logits(model, tokenizer, row, length) for row in rows])
         off = float(np.abs(computed - expected).max() / max(1.0, np.abs(expected).max()))
         # Its figures say how often int8 answers otherwise: in one row of 66 at most, so here hardly ever in more than
         # a tenth of them and one.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from distilbart_mnli.data.batches import Collator
+from distilbart_mnli.data.metrics import ENCODER_MSE
 from distilbart_mnli.data.splits import Split
 from distilbart_mnli.data.tasks import set_suffix
 from distilbart_mnli.data.tokens import TokenizedSplit
@@ -15,9 +16,6 @@ from distilbart_mnli.model.predict import evaluate_logits, predict, predict_logi
 from distilbart_mnli.train.objective import EncoderFit
 from distilbart_mnli.train.run import Run, open_encoder_cache, tokenize_split
 from distilbart_mnli.train.signals import StopSignals
-
-ENCODER_MSE = "encoder_mse"
-"""A metric of a fit: the mean squared distance from the teacher's encoder states, at real tokens."""
 
 
 @dataclass

@@ -148,10 +148,11 @@ def choose_objective(run: Run, split: TokenizedSplit, states: EncoderCache | Non
         return LabelLoss(run.model, args.label_smoothing_factor, states)
     if args.fit_encoder:
         return EncoderFit(run.model, run.teacher_encoder, states)
-    same_encoder = teacher.train is None and run.teacher_encoder.digest == run.frozen_encoder.digest
+    its_states = None  # the student's, where both encoders are one
+    if teacher.train is None and states is not None and run.teacher_encoder.digest == run.frozen_encoder.digest:
+        its_states = states
+    run.device.place(teacher.model)
     folder = Path(args.encoder_cache_dir) if args.encoder_cache_dir else default_folder()
-    logits = teacher_logits(
-        teacher, teacher.train or split, run.inference, folder, states if same_encoder else None, run.compute_dtype
-    )
+    logits = teacher_logits(teacher, teacher.train or split, run.inference, folder, its_states, run.compute_dtype)
     teacher.model.to("cpu")  # its work is done
     return Distillation(run.model, args, logits, states)

@@ -12,6 +12,7 @@ import torch
 from transformers import get_scheduler
 from transformers.trainer_pt_utils import get_parameter_names
 
+from distilbart_mnli.data.metrics import ENCODER_MSE
 from distilbart_mnli.errors import InputError
 from distilbart_mnli.model.bart import ShortCutBart
 from distilbart_mnli.options.checks import in_steps
@@ -57,7 +58,7 @@ def make_optimizer(args: Arguments, model: ShortCutBart, precision: str) -> tupl
 
 def best_metric(args: Arguments) -> tuple[str, bool]:
     """The metric that chooses the best model, with its eval_, and whether more of it is better."""
-    chosen = args.metric_for_best_model or ("encoder_mse" if args.fit_encoder else "loss")
+    chosen = args.metric_for_best_model or (ENCODER_MSE if args.fit_encoder else "loss")
     name = "eval_" + chosen.removeprefix("eval_")
     lower = any(word in name for word in ("loss", "mse"))
     return name, not lower if args.greater_is_better is None else args.greater_is_better

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from distilbart_mnli.data.tokens import TokenizedSplit, digest_of, tokenizer_digest, tokenizer_settings
-from distilbart_mnli.model.bart import weights_digest
 from distilbart_mnli.options.fields import Arguments
 from distilbart_mnli.processes import gather_objects
 from distilbart_mnli.train.run import Run
@@ -64,7 +63,7 @@ def _teacher_recipe(run: Run) -> dict[str, Any]:
         return {}
     names = ("fit_encoder",) if run.args.fit_encoder else ("distillation_weight", "distillation_temperature")
     digests = {
-        "teacher": weights_digest(run.teacher.model),
+        "teacher": run.teacher.digest,
         "teacher_tokenizer": tokenizer_digest(run.teacher.tokenizer),
     }
     return {**digests, **{name: getattr(run.args, name) for name in names}}

@@ -16,6 +16,7 @@ import torch
 import transformers
 
 from distilbart_mnli.command_line import resume_command, set_up_logging, this_command
+from distilbart_mnli.data.metrics import ENCODER_MSE
 from distilbart_mnli.data.splits import Split, get_task, load_evaluation, load_test, load_train
 from distilbart_mnli.data.submission import write_probabilities, write_submission
 from distilbart_mnli.data.tasks import Task, set_suffix
@@ -38,7 +39,6 @@ from distilbart_mnli.publish.staging import PUBLISHED_FILES, check_publishable
 from distilbart_mnli.train import checkpoints, resume
 from distilbart_mnli.train.device import device_for, is_out_of_memory
 from distilbart_mnli.train.evaluation import (
-    ENCODER_MSE,
     EvaluationResult,
     EvaluationSet,
     evaluation_sets,

@@ -20,7 +20,6 @@ import torch
 from huggingface_hub import hf_hub_download
 from transformers import BartConfig, PreTrainedTokenizerBase
 
-from distilbart_mnli.data.batches import Collator, MicroBatch, Padding
 from distilbart_mnli.data.tokens import TokenizedSplit, check_tokenizer, digest_of, tokenizer_digest
 from distilbart_mnli.errors import InputError, RunError
 from distilbart_mnli.export.session import (
@@ -34,9 +33,9 @@ from distilbart_mnli.export.session import (
     run_session,
 )
 from distilbart_mnli.files import sha256
+from distilbart_mnli.model.array_logits import array_logits
 from distilbart_mnli.model.bart import ShortCutBart, count_parameters, weights_digest
 from distilbart_mnli.model.configuration import ARCHITECTURE, check_head, read_config
-from distilbart_mnli.model.frozen_encoder import encoder_batches
 from distilbart_mnli.model.kernels import pack_linear_layers, supports_bf16
 from distilbart_mnli.model.pretrained import read_tokenizer, read_weights
 from distilbart_mnli.model.source import Source
@@ -201,10 +200,5 @@ def predict(
         batch_tokens: padded tokens of a batch; default: BATCH_TOKENS.
         report: called with the number of rows of every batch that is done.
     """
-    collate = Collator(tokens, backend.config.pad_token_id, Padding(backend.config.max_position_embeddings))
-    logits = np.empty((len(tokens), backend.config.num_labels), dtype=np.float32)
-    for rows in encoder_batches(tokens.lengths, batch_tokens or BATCH_TOKENS[backend.device]):
-        batch = collate(MicroBatch(rows, np.ones(len(rows), np.float32)))
-        logits[rows] = backend.logits(batch["input_ids"].numpy(), batch["attention_mask"].numpy())
-        report(len(rows))
-    return logits
+    batch_tokens = batch_tokens or BATCH_TOKENS[backend.device]
+    return array_logits(backend.logits, tokens, backend.config.pad_token_id, batch_tokens, report)

@@ -24,7 +24,7 @@ from distilbart_mnli.options.fields import DEFAULT_TEMPLATE
 from distilbart_mnli.zero_shot.backends import BackendOptions
 from distilbart_mnli.zero_shot.classifier import Scorer, ZeroShotClassifier, split_labels
 from distilbart_mnli.zero_shot.pairs import check_labels, check_template
-from distilbart_mnli.zero_shot.results import ENDINGS, Form, PartFile, write_results
+from distilbart_mnli.zero_shot.results import ENDINGS, Form, PartFile, rounded, write_results
 from distilbart_mnli.zero_shot.texts import TextOptions, Texts, open_texts
 
 logger = logging.getLogger(__name__)
@@ -112,7 +112,7 @@ def _to_stdout(texts: Texts, scorer: Scorer, form: Form) -> None:
         for group in _groups(texts, scorer.texts_at_once, 0):
             numbers, parts = zip(*group, strict=True)
             for number, text, row in zip(numbers, parts, progress.scores(parts), strict=True):
-                answer = form.row(number, text, [float(f"{score:.7g}") for score in row])
+                answer = form.row(number, text, rounded(row))
                 if sys.stdout.isatty():
                     say(json.dumps(answer, ensure_ascii=False))
                 else:

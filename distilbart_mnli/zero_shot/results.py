@@ -30,6 +30,11 @@ TABLES = {".csv": ",", ".tsv": "\t"}
 ENDINGS = (".jsonl", ".ndjson", *TABLES)
 
 
+def rounded(scores: Iterable[float]) -> list[float]:
+    """Scores as they are kept and shown: seven digits."""
+    return [float(f"{score:.7g}") for score in scores]
+
+
 @dataclass(frozen=True)
 class Form:
     """Which labels of a text are shown."""
@@ -82,7 +87,7 @@ class PartFile:
 
     def append(self, scores: np.ndarray) -> None:
         """Keep the scores [texts, labels] of the next texts, on the disk when this returns."""
-        lines = "".join(json.dumps([float(f"{score:.7g}") for score in row]) + "\n" for row in scores)
+        lines = "".join(json.dumps(rounded(row)) + "\n" for row in scores)
         with _disk_errors(self.path), self.path.open("ab") as file:
             file.write(lines.encode("ascii"))
             file.flush()

@@ -13,15 +13,13 @@ import pytest
 import torch
 from transformers import BartForSequenceClassification
 
-import create_student
 from distilbart_mnli.errors import InputError
-from distilbart_mnli.options.read import parse_arguments
-from distilbart_mnli.train import objective, stages
+from distilbart_mnli.train import objective
 from examples import common
 from examples.distillation import __main__ as driver
 from examples.distillation.cosine import cosine_losses
-from tests.support.in_process import as_in_a_new_process
-from tests.support.tiny import ROOT, tiny_bart, tiny_mnli
+from tests.support.in_process import script
+from tests.support.tiny import tiny_bart, tiny_mnli
 
 pytestmark = pytest.mark.xdist_group("distillation")
 
@@ -32,21 +30,14 @@ def options(folder: Path) -> list[str]:
     return [*map(str, named), *sizes]
 
 
-def run_here(words: list[str]) -> int:
+def by_cosine() -> None:
+    """As examples/distillation/cosine.py: run_glue.py's options, and the other loss."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(ROOT)
-        patch.setattr(stages, "write_card", lambda *_: None)  # a plot a run; other tests look at the cards
-        if words[0] == "create_student.py":
-            patch.setattr(sys, "argv", words)
-            create_student.main()
-            return 0
-        if words[0] == "-m":
-            assert words[1] == "examples.distillation.cosine"
-            patch.setattr(objective, "state_losses", cosine_losses)
-        first = 2 if words[0] == "-m" else 1
-        with as_in_a_new_process():
-            stages.run_stages(parse_arguments([*words[first:], "--use_cpu", "--disable_tqdm"]))
-    return 0
+        patch.setattr(objective, "state_losses", cosine_losses)
+        script(["run_glue.py", *sys.argv[1:]], {})
+
+
+MODULES = {"examples.distillation.cosine": by_cosine}
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +48,11 @@ def answered(tmp_path_factory) -> tuple[Path, list[list[str]]]:
     tiny_mnli(folder / "data", train=24)
     ran: list[list[str]] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(common, "execute", lambda words: ran.append(words) or run_here(words))
+        patch.setattr(
+            common,
+            "execute",
+            lambda words: ran.append(words) or script(words, MODULES),
+        )
         driver.main(options(folder))
     return folder, ran
 

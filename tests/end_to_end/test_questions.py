@@ -7,7 +7,6 @@ reads them, scikit-learn's accuracy on the predictions of a run, and a table wor
 import csv
 import json
 import shlex
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,39 +14,23 @@ import torch
 from sklearn.metrics import accuracy_score
 from transformers import BartForSequenceClassification
 
-import create_student
 from distilbart_mnli.errors import InputError, RunError
-from distilbart_mnli.options.read import parse_arguments
-from distilbart_mnli.train import stages
 from examples import common
 from examples.questions import __main__ as driver
 from examples.questions import fresh_student
 from examples.questions.plan import Plan, questions, runs
-from tests.support.in_process import as_in_a_new_process
-from tests.support.tiny import ROOT, tiny_bart, tiny_mnli
+from tests.support.in_process import script
+from tests.support.tiny import tiny_bart, tiny_mnli
 
 pytestmark = pytest.mark.xdist_group("questions")
 LAYERS = ".decoder.layers."
+MODULES = {"examples.questions.fresh_student": fresh_student.main}
 
 
 def options(folder: Path) -> list[str]:
     sizes = "--decoder_layers 1 2 --main_layers 1 --train_rows 32 --seeds 1 2".split()
     named = ["--teacher", folder / "teacher", "--data_dir", folder / "data", "--output_dir", folder / "out"]
     return [*map(str, named), *sizes]
-
-
-def run_here(words: list[str]) -> int:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(ROOT)
-        patch.setattr(stages, "write_card", lambda *_: None)  # a plot a run; other tests look at the cards
-        if words[0] == "run_glue.py":
-            with as_in_a_new_process():
-                stages.run_stages(parse_arguments([*words[1:], "--use_cpu", "--disable_tqdm"]))
-        else:
-            script, first = (fresh_student, 1) if words[0] == "-m" else (create_student, 0)
-            patch.setattr(sys, "argv", words[first:])
-            script.main()
-    return 0
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +41,11 @@ def answered(tmp_path_factory) -> tuple[Path, list[list[str]]]:
     tiny_mnli(folder / "data", train=40)
     ran: list[list[str]] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(common, "execute", lambda words: ran.append(words) or run_here(words))
+        patch.setattr(
+            common,
+            "execute",
+            lambda words: ran.append(words) or script(words, MODULES),
+        )
         driver.main(options(folder))
     return folder, ran
 

@@ -13,7 +13,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from torch import Tensor
 
+import create_student
 import run_glue
 from distilbart_mnli.errors import CommandError
 from distilbart_mnli.options.fields import Arguments
@@ -32,6 +33,7 @@ from distilbart_mnli.options.read import parse_arguments
 from distilbart_mnli.options.rules import check_together
 from distilbart_mnli.train import stages
 from distilbart_mnli.train.loop import Training
+from tests.support.tiny import ROOT
 
 
 @contextlib.contextmanager
@@ -120,6 +122,25 @@ def train(**options: Any) -> Training:
     with as_in_a_new_process(), stages.prepared(args) as (run, data):
         assert data.train is not None
         return stages.train(run, data.train, data.evaluation)
+
+
+def script(words: Sequence[str], modules: Mapping[str, Callable[[], object]]) -> int:
+    """A command of an example (examples/common.py), after "python"; without cards, which cost a plot a run.
+
+    Args:
+        modules: what `-m NAME` calls.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        patch.setattr(stages, "write_card", lambda *_: None)
+        if words[0] == "run_glue.py":
+            with as_in_a_new_process():
+                stages.run_stages(parse_arguments([*words[1:], "--use_cpu", "--disable_tqdm"]))
+        else:
+            called, first = (modules[words[1]], 1) if words[0] == "-m" else (create_student.main, 0)
+            patch.setattr(sys, "argv", list(words[first:]))
+            called()
+    return 0
 
 
 # ---------------------------------------------------------------------------------------------------------------------
